@@ -1,0 +1,111 @@
+#include "assemble/gather.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "assemble/copy_rows.h"
+#include "assemble/strided.h"
+#include "assemble/thread_pool.h"
+#include "base/error.h"
+#include "storage/fault_guard.h"
+
+namespace penstock {
+namespace {
+
+// --- rows that lie end to end in mapped files ------------------------------------------------------
+
+void gather_plain(Column& column, std::span<const std::int64_t> rows, std::byte* out) {
+  RowCopy work{column.index().locator(), column.views().data(), rows.data(),
+               static_cast<std::int64_t>(rows.size()), column.row_bytes(), out};
+  const void* fault = run_guarded([](void* context) { copy_rows(*static_cast<RowCopy*>(context)); }, &work);
+  if (fault != nullptr) column.raise_fault(fault);
+}
+
+// --- everything else, row by row -------------------------------------------------------------------
+
+struct MappedRow {
+  const StridedRow* layout;
+  const std::byte* from;
+  std::byte* out;
+};
+
+void copy_mapped(Column& column, MappedRow row) {
+  const auto body = [](void* context) {
+    const auto& each = *static_cast<MappedRow*>(context);
+    each.layout->copy(each.out, each.from);
+  };
+  const void* fault = run_guarded(body, &row);
+  if (fault != nullptr) column.raise_fault(fault);
+}
+
+void read_row(Column& column, const Location& at, const StridedRow& layout, std::byte* out) {
+  const Shard& shard = column.shards()[static_cast<std::size_t>(at.shard)];
+  const std::uint64_t first =
+      shard.offset + static_cast<std::uint64_t>(at.row * column.layout_of(at.shard).row_stride);
+  Storage& storage = column.storage_of(at.shard);
+  layout.copy_runs(out, [&](std::int64_t offset, std::span<std::byte> to) {
+    storage.read(first + static_cast<std::uint64_t>(offset), to);
+  });
+}
+
+void gather_row_by_row(Column& column, std::span<const StridedRow> layouts, std::span<const std::int64_t> rows,
+                       std::byte* out) {
+  const std::span<const ShardView> views = column.views();
+  for (const std::int64_t row : rows) {
+    const Location at = column.index().locate(row);
+    const ShardView& view = views[static_cast<std::size_t>(at.shard)];
+    const StridedRow& layout = layouts[column.shards()[static_cast<std::size_t>(at.shard)].layout];
+    if (view.first_row != nullptr) {
+      copy_mapped(column, {&layout, view.first_row + at.row * view.row_stride, out});
+    } else {
+      read_row(column, at, layout, out);
+    }
+    out += column.row_bytes();
+  }
+}
+
+// --- the cut ---------------------------------------------------------------------------------------
+
+/// Fewer bytes than this a thread are copied before another thread is awake.
+constexpr std::int64_t kBytesWorthAThread = std::int64_t{1} << 20U;
+
+std::int64_t slices_for(std::int64_t bytes) {
+  return std::clamp<std::int64_t>(bytes / kBytesWorthAThread, 1, num_threads());
+}
+
+template <typename GatherSlice>
+void gather_sliced(const Column& column, std::span<const std::int64_t> rows, std::byte* out,
+                   const GatherSlice& gather_slice) {
+  const auto count = static_cast<std::int64_t>(rows.size());
+  const std::int64_t slices = std::min(slices_for(count * column.row_bytes()), count);
+  run_parallel(slices, [&](std::int64_t slice) {
+    const std::int64_t begin = count * slice / slices;
+    const std::int64_t end = count * (slice + 1) / slices;
+    gather_slice(rows.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+                 out + begin * column.row_bytes());
+  });
+}
+
+}  // namespace
+
+void gather(Column& column, std::span<const std::int64_t> rows, std::byte* out) {
+  if (rows.empty() || column.row_bytes() == 0) return;
+  (void)column.views();
+  if (column.is_plain()) {
+    gather_sliced(column, rows, out, [&](std::span<const std::int64_t> slice, std::byte* to) {
+      gather_plain(column, slice, to);
+    });
+  } else {
+    std::vector<StridedRow> layouts;
+    layouts.reserve(column.layouts().size());
+    for (const RowLayout& layout : column.layouts()) {
+      layouts.emplace_back(layout, column.row_shape(), column.dtype());
+    }
+    gather_sliced(column, rows, out, [&](std::span<const std::int64_t> slice, std::byte* to) {
+      gather_row_by_row(column, layouts, slice, to);
+    });
+  }
+  column.check_now_and_then();
+}
+
+}  // namespace penstock

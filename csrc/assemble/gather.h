@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "index/column.h"
+
+namespace penstock {
+
+/// Copies the given rows of a column end to end into `out`, in their order.
+///
+/// Cut into slices for the pool's threads when the batch is large enough to pay for waking them.
+/// Every copy from a mapped file is guarded: a file that shrinks under us is an error, not a crash.
+/// Thread-safe.
+///
+/// \param rows  any order, repeats allowed
+/// \param out  rows.size() * column.row_bytes() bytes
+/// \pre every row is in [0, column.num_rows())
+/// \throws Error kShard when a file can no longer be read
+void gather(Column& column, std::span<const std::int64_t> rows, std::byte* out);
+
+}  // namespace penstock

@@ -1,0 +1,173 @@
+#include "assemble/thread_pool.h"
+
+#include <pthread.h>
+#include <signal.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+#include "base/fork.h"
+
+namespace penstock {
+namespace {
+
+/// One call of run_parallel. Lives on the caller's stack until no thread touches it.
+struct Job {
+  const std::function<void(std::int64_t)>* work;
+  std::int64_t parts;
+  std::atomic<std::int64_t> next{0};
+  int helpers = 0;             // guarded by Pool::mutex_
+  std::exception_ptr failure;  // guarded by Pool::mutex_
+};
+
+/// No asynchronous signal reaches this thread, nor those it starts, as long as this lives.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() noexcept {
+    sigset_t signals;
+    sigfillset(&signals);
+    for (const int synchronous : {SIGBUS, SIGSEGV, SIGFPE, SIGILL}) sigdelset(&signals, synchronous);
+    pthread_sigmask(SIG_BLOCK, &signals, &before_);
+  }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_{};
+};
+
+/// Threads that wait for jobs. Never destroyed: a forked child drops the pointer, and at exit the
+/// threads sleep until the process is gone.
+class Pool {
+ public:
+  static Pool& instance() {
+    static ForkSafeMutex& making = *new ForkSafeMutex;
+    const std::lock_guard lock(making);
+    if (current_ == nullptr) {
+      current_ = new Pool;
+      static const bool registered = (on_fork_in_child([] { current_ = nullptr; }), true);
+      (void)registered;
+    }
+    return *current_;
+  }
+
+  void run(Job& job, int helpers_wanted) {
+    offer(job, helpers_wanted);
+    take_parts(job);
+    std::unique_lock lock(mutex_);
+    std::erase(jobs_, &job);
+    idle_again_.wait(lock, [&job] { return job.helpers == 0; });
+    if (job.failure) std::rethrow_exception(job.failure);
+  }
+
+ private:
+  void offer(Job& job, int helpers_wanted) {
+    {
+      const std::lock_guard lock(mutex_);
+      grow_to(helpers_wanted);
+      for (int i = 0; i < helpers_wanted; ++i) jobs_.push_back(&job);
+    }
+    for (int i = 0; i < helpers_wanted; ++i) work_.notify_one();
+  }
+
+  /// Guarded by mutex_. Fewer threads than wanted is no failure: the caller does what they do not.
+  void grow_to(int count) {
+    if (num_threads_ >= count) return;
+    const SignalsBlocked blocked;  // inherited: Ctrl-C is for the main thread
+    try {
+      while (num_threads_ < count) {
+        std::thread([this] { serve(); }).detach();
+        ++num_threads_;
+      }
+    } catch (const std::system_error&) {
+    }
+  }
+
+  [[noreturn]] void serve() {
+    std::unique_lock lock(mutex_);
+    while (true) {
+      work_.wait(lock, [this] { return !jobs_.empty(); });
+      Job& job = *jobs_.front();
+      jobs_.pop_front();
+      ++job.helpers;
+      lock.unlock();
+      take_parts(job);
+      lock.lock();
+      --job.helpers;
+      idle_again_.notify_all();
+    }
+  }
+
+  void take_parts(Job& job) {
+    for (std::int64_t part = job.next++; part < job.parts; part = job.next++) {
+      try {
+        (*job.work)(part);
+      } catch (...) {
+        const std::lock_guard lock(mutex_);
+        job.failure = std::current_exception();
+      }
+    }
+  }
+
+  inline static Pool* current_ = nullptr;
+
+  std::mutex mutex_;  // guards all below
+  std::condition_variable work_;
+  std::condition_variable idle_again_;
+  std::deque<Job*> jobs_;
+  int num_threads_ = 0;
+};
+
+int processors() noexcept {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+std::atomic<int> chosen_threads{0};   // 0: not chosen
+std::atomic<int> default_threads{0};  // 0: all processors
+
+}  // namespace
+
+int num_threads() noexcept {
+  static const int all = processors();
+  const int chosen = chosen_threads.load(std::memory_order_relaxed);
+  const int by_default = default_threads.load(std::memory_order_relaxed);
+  return chosen > 0 ? chosen : by_default > 0 ? by_default : all;
+}
+
+void set_default_num_threads(int count) noexcept { default_threads.store(count, std::memory_order_relaxed); }
+
+void set_num_threads(int count) {
+  if (count < 1) {
+    throw Error(ErrorKind::kSchema, "the number of threads is impossible").needed("1 or more").found(std::to_string(count));
+  }
+  chosen_threads.store(count, std::memory_order_relaxed);
+}
+
+void run_parallel(std::int64_t parts, const std::function<void(std::int64_t)>& work) {
+  const auto wanted = static_cast<int>(std::min<std::int64_t>(parts, num_threads())) - 1;
+  if (wanted < 1) {
+    for (std::int64_t part = 0; part < parts; ++part) work(part);
+    return;
+  }
+  Job job{&work, parts, {}, 0, nullptr};
+  Pool::instance().run(job, wanted);
+}
+
+}  // namespace penstock

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+namespace penstock {
+
+/// Threads that a call may use, the calling one included. Default: the processors this process may
+/// run on. One pool per process, made at first use and again after a fork.
+[[nodiscard]] int num_threads() noexcept;
+
+/// \throws Error kSchema unless count >= 1
+void set_num_threads(int count);
+
+/// What num_threads() says when nobody has set it: 1 in a worker process, whose siblings have the
+/// other processors.
+void set_default_num_threads(int count) noexcept;
+
+/// Runs work(0) ... work(parts - 1), each once, on the calling thread and idle threads of the pool,
+/// and waits for all of them. If some throw, one of the exceptions is rethrown when all have ended.
+/// Thread-safe; `work` must not call run_parallel.
+void run_parallel(std::int64_t parts, const std::function<void(std::int64_t)>& work);
+
+}  // namespace penstock

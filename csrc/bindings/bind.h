@@ -1,0 +1,12 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace penstock {
+
+/// One per room of the core.
+void bind_base(pybind11::module_& module);
+void bind_index(pybind11::module_& module);
+void bind_assemble(pybind11::module_& module);
+
+}  // namespace penstock

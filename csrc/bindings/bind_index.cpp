@@ -1,0 +1,122 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "base/error.h"
+#include "bindings/bind.h"
+#include "bindings/rows.h"
+#include "bindings/tensors.h"
+#include "index/column.h"
+#include "index/cumulative.h"
+#include "index/open.h"
+
+namespace py = pybind11;
+
+namespace penstock {
+namespace {
+
+using RawTuple = std::tuple<std::string, std::vector<std::int64_t>, std::uint64_t>;
+
+DType dtype_named(const std::string& name) {
+  const auto dtype = dtype_from_name(name);
+  if (!dtype) throw Error(ErrorKind::kSchema, "there is no such dtype").found("'" + name + "'");
+  return *dtype;
+}
+
+FileAccess access_named(const std::string& name) {
+  if (name == "auto") return FileAccess::kAuto;
+  if (name == "map") return FileAccess::kMap;
+  if (name == "read") return FileAccess::kRead;
+  throw Error(ErrorKind::kSchema, "there is no such access").needed("auto, map or read").found("'" + name + "'");
+}
+
+std::unique_ptr<FileSet> open_files(const std::vector<std::string>& paths, const std::optional<RawTuple>& raw,
+                                    const std::string& access) {
+  std::optional<RawFormat> format;
+  if (raw) format = RawFormat{dtype_named(std::get<0>(*raw)), std::get<1>(*raw), std::get<2>(*raw)};
+  const FileAccess how = access_named(access);
+  const py::gil_scoped_release release;
+  return std::make_unique<FileSet>(paths, format, how);
+}
+
+const char* container_name(const FileSet& files) {
+  switch (files.container()) {
+    case Container::kArray: return "array";
+    case Container::kSequence: return "sequence";
+    case Container::kMapping: return "mapping";
+  }
+  return "";
+}
+
+std::shared_ptr<Column> column_in_memory(const std::string& name, const std::string& dtype,
+                                         const py::capsule& capsule) {
+  const BorrowedTensor tensor(capsule);
+  const DType type = dtype_named(dtype);
+  if (tensor.shape().empty() || tensor.item_bytes() != item_bytes(type)) {
+    throw Error(ErrorKind::kSchema, "the tensor has no rows").in_field(name).needed("one dimension or more");
+  }
+  const auto spanned = spanned_bytes(tensor.shape(), tensor.strides(), item_bytes(type));
+  if (!spanned) throw Error(ErrorKind::kSchema, "the tensor has negative strides").in_field(name);
+  Column::Parts parts;
+  parts.name = name;
+  parts.dtype = type;
+  parts.row_shape.assign(tensor.shape().begin() + 1, tensor.shape().end());
+  parts.storages.push_back(memory_storage({tensor.data(), *spanned}, tensor.owner()));
+  parts.layouts.push_back(
+      {tensor.strides().front(), {tensor.strides().begin() + 1, tensor.strides().end()}, false});
+  parts.shards.push_back({});
+  parts.rows.push_back(tensor.shape().front());
+  return std::make_shared<Column>(std::move(parts));
+}
+
+py::tuple locate_rows(const CumulativeIndex& index, const py::object& indices) {
+  const std::vector<std::int64_t> rows = to_rows(indices, index.num_rows());
+  py::array_t<std::int64_t> shards(static_cast<py::ssize_t>(rows.size()));
+  py::array_t<std::int64_t> inside(static_cast<py::ssize_t>(rows.size()));
+  index.locate(rows, {shards.mutable_data(), rows.size()}, {inside.mutable_data(), rows.size()});
+  return py::make_tuple(shards, inside);
+}
+
+void bind_index_class(py::module_& module) {
+  py::class_<CumulativeIndex>(module, "CumulativeIndex")
+      .def(py::init([](const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& rows) {
+             return CumulativeIndex({rows.data(), static_cast<std::size_t>(rows.size())});
+           }),
+           py::arg("rows_per_shard"))
+      .def_property_readonly("num_rows", &CumulativeIndex::num_rows)
+      .def_property_readonly("num_shards", &CumulativeIndex::num_shards)
+      .def_property_readonly("memory_bytes", &CumulativeIndex::memory_bytes)
+      .def("locate", &locate_rows, py::arg("rows"));
+}
+
+void bind_column_class(py::module_& module) {
+  py::class_<Column, std::shared_ptr<Column>>(module, "Column")
+      .def_static("in_memory", &column_in_memory, py::arg("name"), py::arg("dtype"), py::arg("capsule"))
+      .def_property_readonly("name", &Column::name)
+      .def_property_readonly("dtype", [](const Column& self) { return std::string(dtype_name(self.dtype())); })
+      .def_property_readonly("row_shape", [](const Column& self) { return py::tuple(py::cast(self.row_shape())); })
+      .def_property_readonly("row_bytes", &Column::row_bytes)
+      .def_property_readonly("num_rows", &Column::num_rows)
+      .def_property_readonly("num_shards", [](const Column& self) { return self.index().num_shards(); })
+      .def_property_readonly("is_dlpack", [](const Column& self) { return is_dlpack_dtype(self.dtype()); });
+}
+
+}  // namespace
+
+void bind_index(py::module_& module) {
+  bind_index_class(module);
+  bind_column_class(module);
+  py::class_<FileSet>(module, "FileSet")
+      .def(py::init(&open_files), py::arg("paths"), py::arg("raw") = py::none(), py::arg("access") = "auto")
+      .def_property_readonly("container", &container_name)
+      .def_property_readonly("names", &FileSet::names)
+      .def("column", &FileSet::column, py::arg("array"), py::arg("field"))
+      .def("require_none_refused", &FileSet::require_none_refused);
+}
+
+}  // namespace penstock

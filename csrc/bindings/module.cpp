@@ -1,0 +1,9 @@
+#include <pybind11/pybind11.h>
+
+#include "bindings/bind.h"
+
+PYBIND11_MODULE(_core, module) {
+  penstock::bind_base(module);
+  penstock::bind_index(module);
+  penstock::bind_assemble(module);
+}

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "assemble/batch_buffer.h"
+#include "index/column.h"
+
+namespace penstock {
+
+/// Hands a filled buffer to Python as a DLPack capsule; whoever drops the tensor gives the buffer back,
+/// from any thread and without the GIL.
+///
+/// The capsule has the column's dtype and shape (rows, *row_shape), or, for the dtypes that DLPack
+/// cannot name in every torch we support (`is_dlpack_dtype`), is one flat array of bytes.
+[[nodiscard]] pybind11::capsule to_capsule(BatchBuffer buffer, const Column& column, std::int64_t rows);
+
+[[nodiscard]] bool is_dlpack_dtype(DType dtype) noexcept;
+
+/// A tensor in host memory that came as a capsule. Holds it until destroyed.
+class BorrowedTensor {
+ public:
+  /// \throws Error kSchema unless it is in host memory
+  explicit BorrowedTensor(const pybind11::capsule& capsule);
+
+  [[nodiscard]] std::byte* data() const noexcept;
+  [[nodiscard]] const std::vector<std::int64_t>& shape() const noexcept { return shape_; }
+  [[nodiscard]] const std::vector<std::int64_t>& strides() const noexcept { return strides_; }  ///< in bytes
+  [[nodiscard]] std::int64_t item_bytes() const noexcept { return item_bytes_; }
+  [[nodiscard]] const std::shared_ptr<void>& owner() const noexcept { return owner_; }
+
+  /// Its memory, when it is contiguous and of that size.
+  ///
+  /// \throws Error kSchema otherwise
+  [[nodiscard]] std::byte* require_contiguous(std::int64_t bytes) const;
+
+ private:
+  std::shared_ptr<void> owner_;  ///< the DLManagedTensor
+  std::vector<std::int64_t> shape_;
+  std::vector<std::int64_t> strides_;
+  std::int64_t item_bytes_ = 0;
+};
+
+}  // namespace penstock

@@ -1,0 +1,380 @@
+#include "formats/torch.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "formats/pickle.h"
+#include "formats/py_literal.h"
+
+namespace penstock {
+namespace {
+
+using Kind = PickleValue::Kind;
+
+constexpr std::uint64_t kMaxPickleBytes = std::uint64_t{64} << 20U;
+constexpr std::size_t kMaxNesting = 256;
+constexpr std::uint64_t kMaxLayoutBytes = std::uint64_t{1} << 28U;
+
+std::string bytes_text(std::uint64_t bytes) { return std::to_string(bytes) + " bytes"; }
+
+// --- the archive ------------------------------------------------------------------------------------
+
+/// A torch archive: a zip archive whose records lie in one folder. thread-compatible
+class Archive {
+ public:
+  Archive(const ByteSource& file, const ZipDirectory& directory);
+
+  [[nodiscard]] const ZipEntry* find(std::string_view record) const {
+    return directory_.find(folder_ + std::string(record));
+  }
+  [[nodiscard]] bool has_folder(std::string_view folder) const;
+
+  /// Where the record's bytes lie, which are there as they are.
+  [[nodiscard]] std::uint64_t data_offset(const ZipEntry& entry) const;
+  [[nodiscard]] std::vector<std::byte> read(const ZipEntry& entry, std::uint64_t most_bytes) const;
+
+ private:
+  const ByteSource& file_;
+  const ZipDirectory& directory_;
+  std::string folder_;  ///< with the '/'
+};
+
+Archive::Archive(const ByteSource& file, const ZipDirectory& directory) : file_(file), directory_(directory) {
+  const std::string_view first = directory.entries.empty() ? "" : std::string_view(directory.entries[0].name);
+  const std::size_t slash = first.find('/');
+  if (slash == std::string_view::npos) {
+    throw format_error("the archive's records lie in no folder, so torch.save did not write it");
+  }
+  folder_ = first.substr(0, slash + 1);
+}
+
+bool Archive::has_folder(std::string_view folder) const {
+  const std::string prefix = folder_ + std::string(folder);
+  return std::any_of(directory_.entries.begin(), directory_.entries.end(),
+                     [&](const ZipEntry& entry) { return entry.name.starts_with(prefix); });
+}
+
+std::uint64_t Archive::data_offset(const ZipEntry& entry) const {
+  if (entry.encrypted) throw format_error("the record " + entry.name + " is encrypted");
+  if (entry.method != 0) {
+    throw format_error("the record " + entry.name + " is compressed, which torch.save never does")
+        .needed("method 0 (stored)")
+        .found("method " + std::to_string(entry.method))
+        .hint("Load it with torch and save it again.");
+  }
+  if (entry.compressed_bytes != entry.bytes) {
+    throw format_error("the record " + entry.name + " is stored, but its two sizes differ")
+        .needed(bytes_text(entry.bytes))
+        .found(bytes_text(entry.compressed_bytes));
+  }
+  return zip_data_offset(file_, directory_, entry);
+}
+
+std::vector<std::byte> Archive::read(const ZipEntry& entry, std::uint64_t most_bytes) const {
+  if (entry.bytes > most_bytes) {
+    throw format_error("the record " + entry.name + " is too large")
+        .needed("at most " + bytes_text(most_bytes))
+        .found(bytes_text(entry.bytes));
+  }
+  return file_.read(data_offset(entry), entry.bytes);
+}
+
+void refuse_other_archives(const Archive& archive) {
+  if (archive.find("constants.pkl") != nullptr || archive.has_folder("code/")) {
+    throw format_error("the file is a TorchScript program")
+        .needed("tensors of torch.save")
+        .hint("Save torch.jit.load(path).state_dict() with torch.save.");
+  }
+  if (archive.find("data.pkl") != nullptr) return;
+  if (archive.find("archive_format") != nullptr) {
+    throw format_error("the file is a program of torch.export")
+        .needed("tensors of torch.save")
+        .hint("Save torch.export.load(path).state_dict with torch.save.");
+  }
+  throw format_error("the archive has no data.pkl, so torch.save did not write it");
+}
+
+bool is_big_endian(const Archive& archive) {
+  constexpr std::uint64_t kMostBytes = 64;
+  const ZipEntry* const entry = archive.find("byteorder");
+  if (entry == nullptr) return false;
+  const auto bytes = archive.read(*entry, kMostBytes);
+  const std::string_view order = as_text(bytes);
+  if (order == "little" || order == "big") return order == "big";
+  throw format_error("the record " + entry->name + " is broken")
+      .needed("'little' or 'big'")
+      .found(py_quoted(order));
+}
+
+// --- names ------------------------------------------------------------------------------------------
+
+struct NamedTensor {
+  std::string name;
+  const PickledTensor* tensor;
+};
+
+/// Walks a pickle's value and names the tensors it meets. single-owner
+class TensorWalk {
+ public:
+  explicit TensorWalk(const PickleData& data) : data_(data), open_(data.containers.size()) {}
+
+  std::vector<NamedTensor> run() {
+    visit(data_.root, 0);
+    return std::move(found_);
+  }
+
+ private:
+  void visit(const PickleValue& value, std::size_t depth);
+  void visit_items(const PickleValue& value, std::size_t depth);
+  void visit_under(std::optional<std::string> key, const PickleValue& value, std::size_t depth);
+  void add(const PickledTensor& tensor);
+  void spend(std::uint64_t bytes);
+  [[nodiscard]] std::optional<std::string> key_text(const PickleValue& key) const;
+
+  const PickleData& data_;
+  std::vector<bool> open_;  ///< the lists and dicts around the current value
+  std::string path_;
+  std::size_t unnameable_ = 0;  ///< how many keys around the current value are no names
+  std::uint64_t spent_ = 0;
+  std::vector<NamedTensor> found_;
+};
+
+/// Small pickles can stand for huge trees: each level holds the next one twice.
+void TensorWalk::spend(std::uint64_t bytes) {
+  spent_ += bytes;
+  if (spent_ > kMaxLayoutBytes) throw format_error("the pickle holds too many tensors and values");
+}
+
+void TensorWalk::add(const PickledTensor& tensor) {
+  if (unnameable_ > 0) {
+    throw format_error("a tensor lies under a dict key that is neither text nor an int")
+        .found(path_.empty() ? "one at the top level" : "one inside " + py_quoted(path_))
+        .hint("Use texts as keys.");
+  }
+  if (!is_utf8(path_)) throw format_error("the name " + py_quoted(path_) + " is no UTF-8 text");
+  spend(sizeof(ArrayLayout) + path_.size() + 16 * tensor.shape.size());
+  found_.push_back({path_, &tensor});
+}
+
+std::optional<std::string> TensorWalk::key_text(const PickleValue& key) const {
+  if (key.kind == Kind::kText) return std::string(data_.text(key));
+  if (key.kind == Kind::kInt) return std::to_string(static_cast<std::int64_t>(key.value));
+  return std::nullopt;
+}
+
+void TensorWalk::visit_under(std::optional<std::string> key, const PickleValue& value, std::size_t depth) {
+  const std::size_t length = path_.size();
+  unnameable_ += key ? 0U : 1U;
+  if (key) path_ += (depth == 0 ? "" : ".") + *key;
+  spend(path_.size());
+  visit(value, depth + 1);
+  path_.resize(length);
+  unnameable_ -= key ? 0U : 1U;
+}
+
+void TensorWalk::visit_items(const PickleValue& value, std::size_t depth) {
+  const auto items = data_.items(value);
+  spend(items.size());
+  const auto may_hold_tensors = [](const PickleValue& item) {
+    return item.kind == Kind::kTensor || item.kind == Kind::kTuple || item.kind == Kind::kList ||
+           item.kind == Kind::kDict;
+  };
+  if (value.kind == Kind::kDict) {
+    for (std::size_t i = 0; i < items.size(); i += 2) {
+      if (may_hold_tensors(items[i + 1])) visit_under(key_text(items[i]), items[i + 1], depth);
+    }
+  } else {
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      if (may_hold_tensors(items[i])) visit_under(std::to_string(i), items[i], depth);
+    }
+  }
+}
+
+void TensorWalk::visit(const PickleValue& value, std::size_t depth) {
+  if (depth > kMaxNesting) {
+    throw format_error("the pickle's containers are nested too deep")
+        .needed("at most " + std::to_string(kMaxNesting) + " levels");
+  }
+  if (value.kind == Kind::kTensor) return add(data_.tensors[value.value]);
+  if (value.kind == Kind::kTuple) return visit_items(value, depth);
+  if (value.kind != Kind::kList && value.kind != Kind::kDict) return;
+  if (open_[value.value]) throw format_error("the pickle has a container that contains itself");
+  open_[value.value] = true;
+  visit_items(value, depth);
+  open_[value.value] = false;
+}
+
+void refuse_duplicates(const std::vector<NamedTensor>& tensors) {
+  std::vector<std::string_view> names;
+  for (const NamedTensor& each : tensors) names.emplace_back(each.name);
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  if (twice == names.end()) return;
+  throw format_error("two tensors have the same name, once nested names are joined with '.'")
+      .in_field(*twice);
+}
+
+std::vector<NamedTensor> named_tensors(const PickleData& pickle) {
+  auto tensors = TensorWalk(pickle).run();
+  if (tensors.empty()) throw format_error("the file holds no tensor");
+  refuse_duplicates(tensors);
+  return tensors;
+}
+
+Container container_of(const PickleValue& root) {
+  if (root.kind == Kind::kTensor) return Container::kArray;
+  return root.kind == Kind::kDict ? Container::kMapping : Container::kSequence;
+}
+
+PickleData read_pickle(const Archive& archive, std::vector<std::byte>& bytes) {
+  const ZipEntry& entry = *archive.find("data.pkl");
+  bytes = archive.read(entry, kMaxPickleBytes);
+  try {
+    return evaluate_pickle(bytes);
+  } catch (Error& error) {
+    if (error.offset()) error.at_offset(archive.data_offset(entry) + *error.offset());
+    throw;
+  }
+}
+
+// --- places -----------------------------------------------------------------------------------------
+
+/// The data/K records that tensors lie in. single-owner
+class Storages {
+ public:
+  explicit Storages(const Archive& archive) : archive_(archive) {}
+
+  /// Where the tensor's storage begins in the file.
+  std::uint64_t locate(const PickledTensor& tensor);
+  void refuse_overlaps() const;
+
+ private:
+  struct Place {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    const ZipEntry* entry = nullptr;
+  };
+
+  Place& place_of(std::string_view key);
+
+  const Archive& archive_;
+  std::map<std::string, Place, std::less<>> places_;  ///< by key
+};
+
+Storages::Place& Storages::place_of(std::string_view key) {
+  const auto known = places_.find(key);
+  if (known != places_.end()) return known->second;
+  const std::string record = "data/" + std::string(key);
+  const ZipEntry* const entry = archive_.find(record);
+  if (entry == nullptr) throw format_error("the archive lacks the record " + py_quoted(record));
+  const std::uint64_t begin = archive_.data_offset(*entry);
+  return places_.emplace(key, Place{begin, begin + entry->bytes, entry}).first->second;
+}
+
+std::uint64_t Storages::locate(const PickledTensor& tensor) {
+  const Place& place = place_of(tensor.storage_key);
+  if (place.end - place.begin != tensor.storage_bytes) {
+    throw format_error("the record " + place.entry->name + " is not as large as the tensor's storage")
+        .at_offset(place.begin)
+        .needed(bytes_text(tensor.storage_bytes))
+        .found(bytes_text(place.end - place.begin));
+  }
+  return place.begin;
+}
+
+void Storages::refuse_overlaps() const {
+  std::vector<Place> places;
+  for (const auto& [key, place] : places_) {
+    if (place.begin < place.end) places.push_back(place);
+  }
+  std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) { return a.begin < b.begin; });
+  const auto clash = std::adjacent_find(places.begin(), places.end(),
+                                        [](const Place& a, const Place& b) { return b.begin < a.end; });
+  if (clash == places.end()) return;
+  const Place& next = *(clash + 1);
+  throw format_error("the records " + clash->entry->name + " and " + next.entry->name + " overlap")
+      .at_offset(next.begin);
+}
+
+void refuse_lazy(const PickledTensor& tensor) {
+  if (tensor.lazy_op.empty()) return;
+  const std::string op = py_quoted(tensor.lazy_op);
+  throw format_error("the tensor is a lazy " + op + " view, whose elements are not those in the file")
+      .hint("Save tensor.resolve_conj().resolve_neg() instead.");
+}
+
+std::vector<std::int64_t> byte_strides(const PickledTensor& tensor, std::uint64_t item) {
+  std::vector<std::int64_t> strides;
+  strides.reserve(tensor.strides.size());
+  for (const std::int64_t stride : tensor.strides) {
+    const auto bytes = checked_multiply(static_cast<std::uint64_t>(stride), item);
+    if (!bytes) throw format_error("a stride of the tensor is too large").found(std::to_string(stride));
+    strides.push_back(static_cast<std::int64_t>(*bytes));
+  }
+  return strides;
+}
+
+/// The tensor's first byte inside its storage, after checking that the last lies inside too.
+std::uint64_t begin_in_storage(const PickledTensor& tensor, const std::vector<std::int64_t>& strides) {
+  const std::int64_t item = item_bytes(tensor.dtype);
+  const auto span = spanned_bytes(tensor.shape, strides, item);
+  if (span == 0) return 0;  // no elements: torch allows any offset
+  const auto begin =
+      checked_multiply(static_cast<std::uint64_t>(tensor.offset), static_cast<std::uint64_t>(item));
+  if (span && begin && in_bounds(tensor.storage_bytes, *begin, *span)) return *begin;
+  throw format_error("the tensor reaches out of its storage")
+      .needed("shape " + shape_text(tensor.shape) + " with strides " + shape_text(tensor.strides) + " from " +
+              std::to_string(tensor.offset) + ", in elements of " +
+              bytes_text(static_cast<std::uint64_t>(item)))
+      .found("a storage of " + bytes_text(tensor.storage_bytes));
+}
+
+ArrayLayout array_layout(const NamedTensor& named, Storages& storages, bool big_endian) {
+  const PickledTensor& tensor = *named.tensor;
+  refuse_lazy(tensor);
+  const std::int64_t item = item_bytes(tensor.dtype);
+  ArrayLayout array;
+  array.name = named.name;
+  array.dtype = tensor.dtype;
+  array.byte_swapped = big_endian && swap_bytes(tensor.dtype) > 1;
+  array.shape = tensor.shape;
+  array.strides = byte_strides(tensor, static_cast<std::uint64_t>(item));
+  array.offset = storages.locate(tensor) + begin_in_storage(tensor, array.strides);
+  return array;
+}
+
+}  // namespace
+
+FileLayout parse_torch(const ByteSource& file, const ZipDirectory& directory) {
+  const Archive archive(file, directory);
+  refuse_other_archives(archive);
+  const bool big_endian = is_big_endian(archive);
+  std::vector<std::byte> bytes;
+  const PickleData pickle = read_pickle(archive, bytes);
+
+  FileLayout layout;
+  layout.format = "torch";
+  layout.container = container_of(pickle.root);
+  Storages storages(archive);
+  for (const NamedTensor& each : named_tensors(pickle)) {
+    try {
+      layout.arrays.push_back(array_layout(each, storages, big_endian));
+    } catch (Error& error) {
+      error.in_field(each.name);
+      throw;
+    }
+  }
+  storages.refuse_overlaps();
+  return layout;
+}
+
+}  // namespace penstock

@@ -1,0 +1,19 @@
+#pragma once
+
+#include "base/byte_source.h"
+#include "formats/layout.h"
+#include "formats/zip.h"
+
+namespace penstock {
+
+/// Parses a `torch.save` zip archive (torch >= 1.6): a tensor, or dicts, lists and tuples of them.
+///
+/// Nested names are joined with '.'; leaves that are no tensors are ignored. The pickle is read by a
+/// closed, data-only evaluator: nothing is imported or called, and any name outside its table is an
+/// error that gives the name.
+///
+/// \throws Error kFormat for TorchScript, torch.export and sparse, quantized or nested tensors, for
+///         deflated, encrypted, overlapping or wrongly sized records, and for a broken pickle
+[[nodiscard]] FileLayout parse_torch(const ByteSource& file, const ZipDirectory& directory);
+
+}  // namespace penstock

@@ -1,0 +1,177 @@
+#include "index/column.h"
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/fork.h"
+#include "formats/layout.h"
+
+namespace penstock {
+namespace {
+
+std::int64_t checked_row_bytes(const std::string& name, DType dtype, const std::vector<std::int64_t>& row_shape) {
+  auto bytes = static_cast<std::uint64_t>(item_bytes(dtype));
+  for (const std::int64_t length : row_shape) {
+    const auto product = length < 0 ? std::nullopt : checked_multiply(bytes, static_cast<std::uint64_t>(length));
+    if (!product) {
+      throw Error(ErrorKind::kSchema, "a row of this shape is impossible")
+          .in_field(name)
+          .found(shape_text(row_shape));
+    }
+    bytes = *product;
+  }
+  return static_cast<std::int64_t>(bytes);
+}
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+/// The one lock for making views: it happens once per column and process.
+ForkSafeMutex& viewing() {
+  static ForkSafeMutex& mutex = *new ForkSafeMutex;
+  return mutex;
+}
+
+}  // namespace
+
+Column::Column(Parts parts)
+    : name_(std::move(parts.name)),
+      dtype_(parts.dtype),
+      row_shape_(std::move(parts.row_shape)),
+      row_bytes_(checked_row_bytes(name_, dtype_, row_shape_)),
+      storages_(std::move(parts.storages)),
+      layouts_(std::move(parts.layouts)),
+      shards_(std::move(parts.shards)),
+      index_(parts.rows) {
+  require_consistent();
+  for (std::size_t shard = 0; shard < shards_.size(); ++shard) require_in_storage(shard);
+}
+
+void Column::require_consistent() const {
+  const bool counts_agree = static_cast<std::size_t>(index_.num_shards()) == shards_.size();
+  const bool layouts_fit = std::all_of(layouts_.begin(), layouts_.end(), [this](const RowLayout& layout) {
+    return layout.strides.size() == row_shape_.size();
+  });
+  const bool references_exist = std::all_of(shards_.begin(), shards_.end(), [this](const Shard& shard) {
+    return shard.storage < storages_.size() && shard.layout < layouts_.size();
+  });
+  if (!counts_agree || !layouts_fit || !references_exist) {
+    throw Error(ErrorKind::kSchema, "the column's parts do not fit together").in_field(name_);
+  }
+}
+
+void Column::require_in_storage(std::size_t shard) const {
+  const auto number = static_cast<std::int64_t>(shard);
+  const RowLayout& layout = layout_of(number);
+  std::vector<std::int64_t> shape = {index_.first_row(number + 1) - index_.first_row(number)};
+  std::vector<std::int64_t> strides = {layout.row_stride};
+  shape.insert(shape.end(), row_shape_.begin(), row_shape_.end());
+  strides.insert(strides.end(), layout.strides.begin(), layout.strides.end());
+  const auto spanned = spanned_bytes(shape, strides, item_bytes(dtype_));
+  if (spanned && in_bounds(storage_of(number).size(), shards_[shard].offset, *spanned)) return;
+  if (spanned && *spanned == 0) return;
+  throw Error(ErrorKind::kSchema, "rows would lie outside the file")
+      .in_file(storage_of(number).path())
+      .in_field(name_)
+      .needed(shape_text(shape) + " from byte " + std::to_string(shards_[shard].offset))
+      .found(std::to_string(storage_of(number).size()) + " bytes");
+}
+
+Storage& Column::storage_of(std::int64_t shard) const noexcept {
+  return *storages_[shards_[static_cast<std::size_t>(shard)].storage];
+}
+
+const RowLayout& Column::layout_of(std::int64_t shard) const noexcept {
+  return layouts_[shards_[static_cast<std::size_t>(shard)].layout];
+}
+
+bool Column::is_contiguous(const RowLayout& layout) const {
+  std::int64_t expected = item_bytes(dtype_);
+  for (std::size_t i = row_shape_.size(); i-- > 0;) {
+    if (row_shape_[i] != 1 && layout.strides[i] != expected) return false;
+    expected *= row_shape_[i];
+  }
+  return !layout.byte_swapped || swap_bytes(dtype_) == 1;
+}
+
+std::span<const ShardView> Column::views() {
+  if (!opened_.load(std::memory_order_acquire)) {
+    for (const auto& storage : storages_) (void)storage->data();
+    const std::lock_guard lock(viewing());
+    if (!opened_.load(std::memory_order_relaxed)) open();
+  }
+  return views_;
+}
+
+void Column::open() {
+  views_.resize(shards_.size());
+  bool mapped = true;
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    const Shard& shard = shards_[i];
+    const std::byte* data = storages_[shard.storage]->data();
+    mapped = mapped && data != nullptr;
+    views_[i] = {data == nullptr ? nullptr : data + shard.offset, layouts_[shard.layout].row_stride};
+  }
+  plain_ = mapped && std::all_of(layouts_.begin(), layouts_.end(),
+                                 [this](const RowLayout& layout) { return is_contiguous(layout); });
+  next_check_ns_.store(now_ns(), std::memory_order_relaxed);
+  opened_.store(true, std::memory_order_release);
+}
+
+void Column::check_now_and_then() {
+  constexpr std::int64_t kIntervalNs = 1'000'000'000;
+  constexpr std::size_t kFilesAtATime = 1000;
+  const std::int64_t now = now_ns();
+  std::int64_t due = next_check_ns_.load(std::memory_order_relaxed);
+  if (now < due || !next_check_ns_.compare_exchange_strong(due, now + kIntervalNs)) return;
+  const std::size_t count = std::min(kFilesAtATime, storages_.size());
+  const std::size_t first = next_checked_.fetch_add(count);
+  for (std::size_t i = 0; i < count; ++i) storages_[(first + i) % storages_.size()]->check();
+}
+
+void Column::raise_fault(const void* address) {
+  const auto* fault = static_cast<const std::byte*>(address);
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    Storage& storage = *storages_[shards_[i].storage];
+    const std::byte* data = storage.data();
+    if (data == nullptr || fault < data || fault >= data + storage.size()) continue;
+    storage.check();
+    throw Error(ErrorKind::kShard, "the system could not read a mapped page of the file")
+        .in_file(storage.path())
+        .in_field(name_)
+        .at_offset(static_cast<std::uint64_t>(fault - data))
+        .hint("The disk or the network file system reported an error.");
+  }
+  throw Error(ErrorKind::kShard, "bus error outside any shard: the output buffer is not usable").in_field(name_);
+}
+
+std::shared_ptr<Column> concatenate(const Column& a, const Column& b) {
+  if (a.dtype() != b.dtype() || a.row_shape() != b.row_shape()) {
+    const auto text = [](const Column& column) {
+      return std::string(dtype_name(column.dtype())) + " rows of " + shape_text(column.row_shape());
+    };
+    throw Error(ErrorKind::kSchema, "the datasets disagree").in_field(a.name()).needed(text(a)).found(text(b));
+  }
+  Column::Parts parts{a.name(), a.dtype(), a.row_shape(), {}, {}, {}, {}};
+  for (const Column* each : {&a, &b}) {
+    const auto first_storage = static_cast<std::uint32_t>(parts.storages.size());
+    const auto first_layout = static_cast<std::uint32_t>(parts.layouts.size());
+    parts.storages.insert(parts.storages.end(), each->storages().begin(), each->storages().end());
+    parts.layouts.insert(parts.layouts.end(), each->layouts().begin(), each->layouts().end());
+    for (std::int64_t i = 0; i < each->index().num_shards(); ++i) {
+      const Shard& shard = each->shards()[static_cast<std::size_t>(i)];
+      parts.shards.push_back({shard.offset, shard.storage + first_storage, shard.layout + first_layout});
+      parts.rows.push_back(each->index().first_row(i + 1) - each->index().first_row(i));
+    }
+  }
+  return std::make_shared<Column>(std::move(parts));
+}
+
+}  // namespace penstock

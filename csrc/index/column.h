@@ -1,0 +1,119 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "index/cumulative.h"
+#include "storage/storage.h"
+
+namespace penstock {
+
+/// How the elements of one row lie, when they do not simply lie end to end.
+struct RowLayout {
+  std::int64_t row_stride = 0;          ///< bytes from one row to the next
+  std::vector<std::int64_t> strides;    ///< bytes, one per dimension of a row
+  bool byte_swapped = false;            ///< elements are of the other byte order
+
+  friend bool operator==(const RowLayout&, const RowLayout&) = default;
+};
+
+/// An extent: where the rows of one shard lie. Their number is the index's business.
+struct Shard {
+  std::uint64_t offset = 0;   ///< of row 0 in the storage
+  std::uint32_t storage = 0;  ///< which of the column's storages
+  std::uint32_t layout = 0;   ///< which of the column's layouts
+};
+
+/// A shard as the gather sees it once its storage is open.
+struct ShardView {
+  const std::byte* first_row = nullptr;  ///< nullptr: the storage must be read
+  std::int64_t row_stride = 0;
+};
+
+/// One field over all its shards: a virtual array of rows of one dtype and shape.
+///
+/// Holds nothing of the data. Everything a file said has been checked against the storage's size by
+/// the time the constructor returns.
+///
+/// Immutable but for the views, which are made once per process; thread-safe.
+class Column {
+ public:
+  /// What a column is made of, and what a pickle carries.
+  struct Parts {
+    std::string name;
+    DType dtype = DType::kUInt8;
+    std::vector<std::int64_t> row_shape;
+    std::vector<std::shared_ptr<Storage>> storages;
+    std::vector<RowLayout> layouts;
+    std::vector<Shard> shards;
+    std::vector<std::int64_t> rows;  ///< per shard
+  };
+
+  /// \throws Error kSchema when the parts do not fit together or a row would lie outside its storage
+  explicit Column(Parts parts);
+
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] DType dtype() const noexcept { return dtype_; }
+  [[nodiscard]] const std::vector<std::int64_t>& row_shape() const noexcept { return row_shape_; }
+  [[nodiscard]] std::int64_t row_bytes() const noexcept { return row_bytes_; }
+  [[nodiscard]] std::int64_t num_rows() const noexcept { return index_.num_rows(); }
+  [[nodiscard]] const CumulativeIndex& index() const noexcept { return index_; }
+  [[nodiscard]] std::span<const Shard> shards() const noexcept { return shards_; }
+  [[nodiscard]] std::span<const RowLayout> layouts() const noexcept { return layouts_; }
+  [[nodiscard]] std::span<const std::shared_ptr<Storage>> storages() const noexcept { return storages_; }
+  [[nodiscard]] Storage& storage_of(std::int64_t shard) const noexcept;
+  [[nodiscard]] const RowLayout& layout_of(std::int64_t shard) const noexcept;
+
+  /// The shards' addresses. The first call in a process opens every storage.
+  ///
+  /// \throws Error kShard
+  [[nodiscard]] std::span<const ShardView> views();
+
+  /// True when every row is contiguous, in native byte order and mapped. \pre views() was called
+  [[nodiscard]] bool is_plain() const noexcept { return plain_; }
+
+  /// Looks, at most once a second and at a thousand files at a time, whether files have changed.
+  ///
+  /// \throws Error kShard
+  void check_now_and_then();
+
+  /// Turns an address inside a shard into an error that names file and row; for a failed copy.
+  /// When the file is found changed that is what it says.
+  [[noreturn]] void raise_fault(const void* address);
+
+ private:
+  void require_consistent() const;
+  void require_in_storage(std::size_t shard) const;
+  [[nodiscard]] bool is_contiguous(const RowLayout& layout) const;
+  void open();
+
+  std::string name_;
+  DType dtype_;
+  std::vector<std::int64_t> row_shape_;
+  std::int64_t row_bytes_ = 0;
+  std::vector<std::shared_ptr<Storage>> storages_;
+  std::vector<RowLayout> layouts_;
+  std::vector<Shard> shards_;
+  CumulativeIndex index_;
+
+  std::atomic<bool> opened_{false};
+  std::vector<ShardView> views_;  ///< written once, before opened_
+  bool plain_ = false;
+
+  std::atomic<std::int64_t> next_check_ns_{0};
+  std::atomic<std::size_t> next_checked_{0};
+};
+
+/// `a` and then `b`, of the same dtype and row shape.
+///
+/// \throws Error kSchema naming both
+[[nodiscard]] std::shared_ptr<Column> concatenate(const Column& a, const Column& b);
+
+}  // namespace penstock

@@ -1,0 +1,154 @@
+#include "index/open.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "base/error.h"
+#include "formats/detect.h"
+#include "formats/inflate.h"
+
+namespace penstock {
+namespace {
+
+FileLayout parse(const OpenFile& file, const std::optional<RawFormat>& raw) {
+  return raw ? raw_layout(*raw, file.size()) : parse_file(file);
+}
+
+std::vector<std::string> names_of(const FileLayout& layout) {
+  std::vector<std::string> names;
+  names.reserve(layout.arrays.size());
+  for (const ArrayLayout& array : layout.arrays) names.push_back(array.name);
+  return names;
+}
+
+std::string list_text(const std::vector<std::string>& names) {
+  constexpr std::size_t kMost = 10;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(kMost, names.size()); ++i) {
+    text += (i == 0 ? "'" : ", '") + names[i] + "'";
+  }
+  return names.size() > kMost ? text + ", ... (" + std::to_string(names.size()) + " in all)" : text;
+}
+
+std::string row_text(const ArrayLayout& array) {
+  const std::vector<std::int64_t> row_shape(array.shape.begin() + 1, array.shape.end());
+  return std::string(dtype_name(array.dtype)) + " rows of " + shape_text(row_shape);
+}
+
+RowLayout row_layout(const ArrayLayout& array) {
+  const bool native_is_big = std::endian::native == std::endian::big;
+  return {array.strides.front(), {array.strides.begin() + 1, array.strides.end()}, array.byte_swapped != native_is_big};
+}
+
+bool same_rows(const ArrayLayout& a, const ArrayLayout& b) {
+  return a.dtype == b.dtype && std::equal(a.shape.begin() + 1, a.shape.end(), b.shape.begin() + 1, b.shape.end());
+}
+
+void require_rows(const std::string& path, const std::string& field, const ArrayLayout& array) {
+  if (!array.shape.empty()) return;
+  throw Error(ErrorKind::kSchema, "a single number has no rows")
+      .in_file(path)
+      .in_field(field)
+      .needed("an array of one dimension or more")
+      .hint("Choose other arrays with fields=.");
+}
+
+}  // namespace
+
+FileSet::FileSet(std::span<const std::string> paths, const std::optional<RawFormat>& raw, FileAccess access) {
+  files_.reserve(paths.size());
+  for (const std::string& path : paths) {
+    try {
+      const OpenFile file(path);
+      files_.push_back({path, file.identity(), parse(file, raw), std::make_shared<FileStorage>(path, file.identity(), access)});
+    } catch (Error& error) {
+      error.in_file(path);
+      throw;
+    }
+    require_same_names(files_.back());
+  }
+}
+
+Container FileSet::container() const noexcept {
+  return files_.empty() ? Container::kArray : files_.front().layout.container;
+}
+
+std::vector<std::string> FileSet::names() const {
+  return files_.empty() ? std::vector<std::string>{} : names_of(files_.front().layout);
+}
+
+void FileSet::require_same_names(const File& file) const {
+  if (holds_one(file) && holds_one(files_.front())) return;
+  std::vector<std::string> expected = names();
+  std::vector<std::string> actual = names_of(file.layout);
+  std::sort(expected.begin(), expected.end());
+  std::sort(actual.begin(), actual.end());
+  if (expected == actual) return;
+  throw Error(ErrorKind::kSchema, "the files hold different arrays")
+      .in_file(file.path)
+      .needed("arrays " + list_text(expected) + " as in " + files_.front().path)
+      .found("arrays " + list_text(actual));
+}
+
+void FileSet::require_none_refused() const {
+  for (const File& file : files_) {
+    if (file.layout.refused.empty()) continue;
+    const RefusedArray& refused = file.layout.refused.front();
+    throw format_error(refused.reason).in_file(file.path).in_field(refused.name);
+  }
+}
+
+bool FileSet::holds_one(const File& file) { return file.layout.arrays.size() == 1 && file.layout.refused.empty(); }
+
+const ArrayLayout& FileSet::find(const File& file, const std::string& array) const {
+  const bool only_one = holds_one(file) && holds_one(files_.front());
+  if (only_one && array == files_.front().layout.arrays.front().name) return file.layout.arrays.front();
+  for (const ArrayLayout& each : file.layout.arrays) {
+    if (each.name == array) return each;
+  }
+  for (const RefusedArray& refused : file.layout.refused) {
+    if (refused.name == array) throw format_error(refused.reason).in_file(file.path).in_field(array);
+  }
+  throw Error(ErrorKind::kSchema, "there is no such array")
+      .in_file(file.path)
+      .in_field(array)
+      .needed("one of " + list_text(names_of(file.layout)));
+}
+
+std::shared_ptr<Storage> FileSet::storage_for(const File& file, const ArrayLayout& array) {
+  if (!array.deflated) return file.storage;
+  const auto archive = std::make_shared<FileStorage>(file.path, file.identity, FileAccess::kRead);
+  return std::make_shared<InflatedStorage>(archive, *array.deflated);
+}
+
+std::shared_ptr<Column> FileSet::column(const std::string& array, const std::string& field) const {
+  Column::Parts parts;
+  parts.name = field;
+  const ArrayLayout* first = nullptr;
+  for (const File& file : files_) {
+    const ArrayLayout& layout = find(file, array);
+    require_rows(file.path, field, layout);
+    if (first == nullptr) first = &layout;
+    if (!same_rows(*first, layout)) {
+      throw Error(ErrorKind::kSchema, "the shards disagree")
+          .in_file(file.path)
+          .in_field(field)
+          .needed(row_text(*first) + " as in " + files_.front().path)
+          .found(row_text(layout));
+    }
+    const RowLayout rows = row_layout(layout);
+    if (parts.layouts.empty() || parts.layouts.back() != rows) parts.layouts.push_back(rows);
+    parts.storages.push_back(storage_for(file, layout));
+    parts.shards.push_back({layout.offset, static_cast<std::uint32_t>(parts.storages.size() - 1),
+                            static_cast<std::uint32_t>(parts.layouts.size() - 1)});
+    parts.rows.push_back(layout.shape.front());
+  }
+  if (first != nullptr) {
+    parts.dtype = first->dtype;
+    parts.row_shape.assign(first->shape.begin() + 1, first->shape.end());
+  }
+  return std::make_shared<Column>(std::move(parts));
+}
+
+}  // namespace penstock

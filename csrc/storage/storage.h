@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace penstock {
+
+/// Where the bytes of shards lie: a mapped file, a file that is read, inflated bytes, or memory.
+///
+/// The gather asks for an address first and copies from there under the fault guard; where there is
+/// none it reads. It has no other idea of storage.
+///
+/// thread-safe
+class Storage {
+ public:
+  Storage() = default;
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+  virtual ~Storage() = default;
+
+  /// For messages; empty for memory.
+  [[nodiscard]] virtual const std::string& path() const noexcept = 0;
+
+  /// Bytes that rows may lie in.
+  [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
+
+  /// The address of byte 0, valid as long as this object, or nullptr when bytes can only be read.
+  /// The first call opens (and maps, or inflates); the answer never changes afterwards.
+  ///
+  /// \throws Error kShard when the file is gone or is not the one whose header was parsed
+  [[nodiscard]] virtual const std::byte* data() = 0;
+
+  /// Copies bytes [offset, offset + out.size()) into `out`.
+  ///
+  /// \pre in bounds
+  /// \throws Error kShard
+  virtual void read(std::uint64_t offset, std::span<std::byte> out) = 0;
+
+  /// Looks whether the bytes can still be what they were, at the price of a system call.
+  ///
+  /// \throws Error kShard when the file has shrunk, grown or been rewritten in place
+  virtual void check() const = 0;
+};
+
+/// Bytes that somebody else keeps alive.
+///
+/// \param owner  released when the storage goes
+[[nodiscard]] std::shared_ptr<Storage> memory_storage(std::span<const std::byte> bytes,
+                                                      std::shared_ptr<const void> owner);
+
+}  // namespace penstock

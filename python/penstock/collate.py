@@ -1,0 +1,323 @@
+"""How rows become batches: the lazy samples that a dataset gives, and what assembles them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, overload
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate, get_worker_info
+from torch.utils.data._utils import collate as torch_collate
+
+from penstock import _core
+from penstock.errors import SampleError, SchemaError
+
+__all__ = ["Batch", "Collate", "Sample", "Samples", "collate"]
+
+Sample: TypeAlias = Any
+"""A tensor, a tuple of tensors or a dict of tensors; with a transform, whatever it returns."""
+
+Batch: TypeAlias = Any
+"""What torch's `default_collate` makes of samples: a tensor, a list of tensors or a dict of tensors."""
+
+Transform: TypeAlias = Callable[[Any], Any]
+
+
+class _TensorSample(Tensor):
+    """A tensor that says where it comes from, so that the default collate finds the native path."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+
+class _TupleSample(tuple[Tensor, ...]):
+    """Likewise a tuple."""
+
+
+class _DictSample(dict[str, Tensor]):
+    """Likewise a dict."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """How the fields of a sample are put together: a lone tensor, a tuple, or a dict by name."""
+
+    kind: Literal["tensor", "tuple", "dict"]
+    names: tuple[str, ...]
+
+    def pack(self, tensors: Sequence[Tensor]) -> Any:
+        """Tensors, one per field, as a user expects them of a sample."""
+        if self.kind == "tensor":
+            return tensors[0]
+        return tuple(tensors) if self.kind == "tuple" else dict(zip(self.names, tensors, strict=True))
+
+    def pack_batch(self, tensors: Sequence[Tensor]) -> Batch:
+        """The same for a batch: as `default_collate` does it, where a tuple becomes a list."""
+        return list(tensors) if self.kind == "tuple" else self.pack(tensors)
+
+    def pack_marked(self, tensors: Sequence[Tensor]) -> Any:
+        """The same for a sample that the default collate shall recognise."""
+        if self.kind == "tensor":
+            return tensors[0].as_subclass(_TensorSample)
+        return _TupleSample(tensors) if self.kind == "tuple" else _DictSample(zip(self.names, tensors, strict=True))
+
+    def unpack(self, packed: Any) -> list[Tensor]:
+        """The inverse of `pack`, for an `out=` argument.
+
+        Raises:
+            SchemaError: It is put together differently.
+        """
+        if self.kind == "tensor" and isinstance(packed, Tensor):
+            return [packed]
+        if self.kind == "tuple" and isinstance(packed, (tuple, list)) and len(packed) == len(self.names):
+            return list(packed)
+        if self.kind == "dict" and isinstance(packed, dict) and set(packed) == set(self.names):
+            return [packed[name] for name in self.names]
+        raise SchemaError(
+            "out= is not put together like a batch",
+            expected=f"a {self.kind} of {', '.join(map(repr, self.names))}",
+            actual=type(packed).__name__,
+        )
+
+
+def torch_dtype(column: _core.Column) -> torch.dtype:
+    """The torch dtype of a column.
+
+    Raises:
+        SchemaError: The installed torch has no such dtype.
+    """
+    dtype = getattr(torch, column.dtype, None)
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    raise SchemaError(
+        f"torch {torch.__version__} has no dtype {column.dtype}", field=column.name, hint="Install a newer torch."
+    )
+
+
+def plain_indices(indices: Any) -> Any:
+    """Row numbers as the core takes them: a sequence of ints, or a numpy array.
+
+    Raises:
+        SchemaError: It is a tensor of another kind of numbers.
+    """
+    if isinstance(indices, Tensor):
+        return indices.detach().cpu().numpy()
+    return indices
+
+
+class Table:
+    """A core table and the structure of its samples: all that is needed to assemble batches.
+
+    Thread-safe and immutable.
+    """
+
+    def __init__(self, core: _core.Table, structure: Structure) -> None:
+        self.core = core
+        self.structure = structure
+        self.columns = core.columns
+        self._dtypes = [torch_dtype(column) for column in self.columns]
+        self._row_shapes = [column.row_shape for column in self.columns]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Table, (self.core, self.structure)
+
+    def gather(self, indices: Any, *, pin_memory: bool = False) -> list[Tensor]:
+        """One new tensor per field, shape (len(indices), *row_shape)."""
+        if pin_memory:
+            return self.gather_into(indices, [self._pinned(i, len(indices)) for i in range(len(self.columns))])
+        if get_worker_info() is not None:
+            _core.set_default_num_threads(1)
+            return self.gather_into(indices, [self._shared(i, len(indices)) for i in range(len(self.columns))])
+        capsules = self.core.gather(plain_indices(indices))
+        return [self._from_capsule(i, capsule) for i, capsule in enumerate(capsules)]
+
+    def gather_into(self, indices: Any, outs: list[Tensor]) -> list[Tensor]:
+        """Fill and return the given tensors, one per field.
+
+        Raises:
+            SchemaError: One is not contiguous, on the CPU, and of its field's dtype and shape.
+        """
+        for i, out in enumerate(outs):
+            self._require_fits(i, out, len(indices))
+        self.core.gather_into(plain_indices(indices), [self._to_capsule(i, out) for i, out in enumerate(outs)])
+        return outs
+
+    def _from_capsule(self, i: int, capsule: Any) -> Tensor:
+        tensor = torch.from_dlpack(capsule)
+        column = self.columns[i]
+        if column.is_dlpack:
+            return tensor
+        count = tensor.numel() // max(1, column.row_bytes)
+        return tensor.view(self._dtypes[i]).view(count, *column.row_shape)
+
+    def _to_capsule(self, i: int, out: Tensor) -> Any:
+        flat = out.detach()
+        if not self.columns[i].is_dlpack:
+            flat = flat.view(-1).view(torch.uint8)
+        return torch.utils.dlpack.to_dlpack(flat)
+
+    def _shape(self, i: int, count: int) -> tuple[int, ...]:
+        return (count, *self._row_shapes[i])
+
+    def _pinned(self, i: int, count: int) -> Tensor:
+        pin = torch.accelerator.is_available() if hasattr(torch, "accelerator") else torch.cuda.is_available()
+        return torch.empty(self._shape(i, count), dtype=self._dtypes[i], pin_memory=pin)
+
+    def _shared(self, i: int, count: int) -> Tensor:
+        """Shared memory, as torch's own collate allocates it in a worker: one copy less on the way out."""
+        column = self.columns[i]
+        storage = torch.UntypedStorage._new_shared(count * column.row_bytes)
+        return torch.empty(0, dtype=self._dtypes[i]).set_(storage).view(self._shape(i, count))
+
+    def _require_fits(self, i: int, out: Any, count: int) -> None:
+        if not isinstance(out, Tensor):
+            found = type(out).__name__
+        elif not out.is_cpu:
+            found = f"one on {out.device}"
+        elif out.layout != torch.strided or not out.is_contiguous():
+            found = "one that is not contiguous"
+        elif out.dtype != self._dtypes[i] or out.shape != (count, *self._row_shapes[i]):
+            found = f"{out.dtype} of shape {tuple(out.shape)}"
+        else:
+            return
+        needed = f"a contiguous {self._dtypes[i]} tensor of shape {self._shape(i, count)} on the CPU"
+        raise SchemaError("out= does not fit", field=self.columns[i].name, expected=needed, actual=found)
+
+
+class Source(Protocol):
+    """What Samples need of a dataset."""
+
+    @property
+    def table(self) -> Table:
+        """Where the rows lie."""
+
+    @property
+    def transform(self) -> Transform | None:
+        """What is called on each sample, if anything."""
+
+
+class Samples(Sequence[Any]):
+    """The samples of one batch, before any byte of them has been read.
+
+    A true sequence of ordinary samples for whoever looks at them one by one; `collate`, and torch's
+    default collate, ask for the whole batch at once instead and never make single samples.
+
+    Looking at one sample assembles the whole batch; samples are views of it.
+    """
+
+    def __init__(self, source: Source, rows: Any) -> None:
+        self._source = source
+        self._rows = rows
+        self._tensors: list[Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self)} rows of {self._source!r})"
+
+    @overload
+    def __getitem__(self, i: int) -> Sample: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Sample]: ...
+    def __getitem__(self, i: int | slice) -> Sample | list[Sample]:
+        if isinstance(i, slice):
+            return [self[k] for k in range(len(self))[i]]
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"sample {i} of a batch of {len(self)}")
+        fields = [tensor[i] for tensor in self._assembled()]
+        if self._source.transform is None:
+            return self._source.table.structure.pack_marked(fields)
+        return transformed(self._source.transform, self._source.table.structure.pack(fields), self._rows[i])
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
+
+    def batch(self, *, pin_memory: bool = False) -> Batch:
+        """Assemble the batch. Each call gives tensors of its own.
+
+        Args:
+            pin_memory: Assemble in pinned memory when there is an accelerator. Default: False.
+
+        Returns:
+            What torch's `default_collate` would make of these samples. Yours to keep.
+
+        Raises:
+            IndexError: A row number is outside the dataset.
+            ShardError: A file can no longer be read.
+            SampleError: The transform failed.
+        """
+        if self._source.transform is not None:
+            return default_collate(list(self))
+        tensors, self._tensors = self._tensors, None
+        if tensors is None or pin_memory:
+            tensors = self._source.table.gather(self._rows, pin_memory=pin_memory)
+        return self._source.table.structure.pack_batch(tensors)
+
+    def _assembled(self) -> list[Tensor]:
+        if self._tensors is None:
+            self._tensors = self._source.table.gather(self._rows)
+        return self._tensors
+
+
+def transformed(transform: Transform, sample: Any, row: Any) -> Any:
+    """`transform(sample)`; a failure says which row it was, and keeps its cause.
+
+    Raises:
+        SampleError: The transform raised.
+    """
+    try:
+        return transform(sample)
+    except Exception as error:
+        raise SampleError(
+            f"the transform raised {type(error).__name__}: {error}", row=int(row)
+        ) from error
+
+
+def _plain(sample: Any) -> Any:
+    """The same sample without its mark."""
+    if isinstance(sample, _TensorSample):
+        return sample.as_subclass(Tensor)
+    return tuple(sample) if isinstance(sample, _TupleSample) else dict(sample)
+
+
+def _collate_marked(batch: Any, *, collate_fn_map: dict[Any, Any] | None = None) -> Batch:
+    if isinstance(batch, Samples):
+        return batch.batch()
+    return torch_collate.collate([_plain(sample) for sample in batch], collate_fn_map=collate_fn_map)
+
+
+for _kind in (_TensorSample, _TupleSample, _DictSample):
+    torch_collate.default_collate_fn_map.setdefault(_kind, _collate_marked)
+
+
+class Collate:
+    """Assembles batches; for the `collate_fn` of a DataLoader.
+
+    Samples of a Penstock dataset are assembled by the core, all fields at once. Anything else goes to
+    torch's `default_collate`. Fixed fields are stacked: shape (batch, *row_shape), the field's dtype.
+
+    Args:
+        pin_memory: Assemble in pinned memory when there is an accelerator. Not in worker processes,
+            which cannot pin. Default: False.
+    """
+
+    def __init__(self, *, pin_memory: bool = False) -> None:
+        self.pin_memory = pin_memory
+
+    def __call__(self, samples: Iterable[Sample]) -> Batch:
+        """Assemble the batch of these samples."""
+        if isinstance(samples, Samples):
+            return samples.batch(pin_memory=self.pin_memory and get_worker_info() is None)
+        return default_collate(list(samples))
+
+    def __repr__(self) -> str:
+        return f"Collate(pin_memory={self.pin_memory})"
+
+
+collate = Collate()
+"""`Collate()` with its defaults."""

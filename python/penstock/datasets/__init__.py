@@ -1,0 +1,7 @@
+"""What there is to load from."""
+
+from penstock.datasets.base import ConcatDataset, Dataset, Field, Subset
+from penstock.datasets.shards import Raw, ShardDataset
+from penstock.datasets.tensors import TensorDataset
+
+__all__ = ["ConcatDataset", "Dataset", "Field", "Raw", "ShardDataset", "Subset", "TensorDataset"]

@@ -1,0 +1,321 @@
+"""What every map-style dataset can do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.utils.data
+from torch import Tensor
+
+from penstock import _core
+from penstock.collate import Batch, Sample, Samples, Structure, Table, Transform, plain_indices, torch_dtype, transformed
+from penstock.errors import RowError, SchemaError
+
+__all__ = ["ConcatDataset", "Dataset", "Field", "Subset"]
+
+Rows = npt.NDArray[np.int64]
+
+_TARGET_NAMES = ("label", "labels", "target", "targets", "y", "class")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a dataset.
+
+    Attributes:
+        name: What it is called.
+        dtype: Of its elements.
+        shape: Of one row; `()` when a row is one number.
+        kind: "fixed": all rows have that shape.
+        rows: How many there are: the length of the dataset.
+        shards: In how many files (or arrays) they lie.
+        bytes: Of all rows together.
+    """
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    kind: Literal["fixed"]
+    rows: int
+    shards: int
+    bytes: int
+
+
+class Dataset(torch.utils.data.Dataset[Any]):
+    """Samples that the core assembles into batches.
+
+    A `torch.utils.data.Dataset`: it works in every DataLoader, with `Subset`, `random_split`, samplers
+    and worker processes. Sample i is row i of every field. Pickling carries paths and index, not data.
+    """
+
+    transform: Transform | None
+
+    def __init__(self, table: Table, *, target: str | None = None, transform: Transform | None = None) -> None:
+        if target is not None and target not in table.structure.names:
+            raise SchemaError(
+                "target= names no field", expected=f"one of {', '.join(table.structure.names)}", actual=repr(target)
+            )
+        self._table = table
+        self._target = target
+        self._targets: Rows | None = None
+        self.transform = transform
+
+    @property
+    def table(self) -> Table:
+        """The core's view of this dataset."""
+        return self._table
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields, in the order of a tuple sample."""
+        return self.table.structure.names
+
+    @property
+    def schema(self) -> tuple[Field, ...]:
+        """What the fields are."""
+        return tuple(
+            Field(
+                name=column.name,
+                dtype=torch_dtype(column),
+                shape=column.row_shape,
+                kind="fixed",
+                rows=len(self),
+                shards=column.num_shards,
+                bytes=len(self) * column.row_bytes,
+            )
+            for column in self.table.columns
+        )
+
+    @property
+    def targets(self) -> Rows:
+        """Class labels, shape (len(self),), int64. Read at first use and kept.
+
+        Raises:
+            AttributeError: No field holds class labels; name one with `target=`.
+        """
+        if self._targets is None:
+            self._targets = self._read_targets()
+        return self._targets
+
+    def __len__(self) -> int:
+        return self.table.core.num_rows
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index`, an owned copy; negative numbers count from the end.
+
+        Raises:
+            IndexError: The number is outside the dataset.
+            ShardError: Its file can no longer be read.
+        """
+        fields = [tensor[0] for tensor in self.table.gather(self._to_rows([index]))]
+        sample = self.table.structure.pack(fields)
+        return sample if self.transform is None else transformed(self.transform, sample, index)
+
+    def __getitems__(self, indices: Sequence[int]) -> Samples:
+        """The samples of one batch, for `collate`. Reads nothing yet."""
+        return Samples(self, self._to_rows(indices))
+
+    def gather(self, indices: Any, out: Any = None, pin_memory: bool = False) -> Batch:
+        """Assemble the given rows into one batch.
+
+        Args:
+            indices: Row numbers, shape (batch,): a sequence of ints, or an integer array or tensor. Any
+                order, repeats allowed, negative ones count from the end.
+            out: Buffers to fill, put together like a batch: for each field a contiguous CPU tensor of
+                shape (batch, *row_shape) and the field's dtype. Default: new ones.
+            pin_memory: Assemble in pinned memory when there is an accelerator. Default: False.
+
+        Returns:
+            What torch's `default_collate` makes of these samples: one tensor per field, shape
+            (batch, *row_shape), alone, in a list or in a dict; or `out`. Yours to keep.
+
+        Raises:
+            IndexError: A row number is outside the dataset.
+            SchemaError: `indices` are no whole numbers, or `out` does not fit.
+            ShardError: A file can no longer be read.
+        """
+        rows = self._to_rows(_sized(indices))
+        if self.transform is not None:
+            if out is not None:
+                raise SchemaError("out= cannot be filled through a transform", hint="Use a dataset without one.")
+            return Samples(self, rows).batch()
+        if out is None:
+            return self.table.structure.pack_batch(self.table.gather(rows, pin_memory=pin_memory))
+        self.table.gather_into(rows, self.table.structure.unpack(out))
+        return out
+
+    def subset(self, indices: Any) -> Subset:
+        """The given samples, in that order, as a dataset that stays native.
+
+        Raises:
+            IndexError: A number is outside the dataset.
+        """
+        return Subset(self, indices)
+
+    def __add__(self, other: Any) -> Any:
+        """This dataset and then another one: native when both are, with the same fields."""
+        if isinstance(other, Dataset):
+            return ConcatDataset([self, other])
+        return torch.utils.data.ConcatDataset([self, other])
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{field.name}: {_short(field)}" for field in self.schema)
+        return f"{type(self).__name__}({len(self)} samples; {fields})"
+
+    def _to_rows(self, indices: Any) -> Any:
+        """Rows of the table for samples of this dataset."""
+        return indices
+
+    def _target_field(self) -> str | None:
+        if self._target is not None:
+            return self._target
+        names = [field.name for field in self.schema if field.name in _TARGET_NAMES and field.shape == ()]
+        return names[0] if names else None
+
+    def _read_targets(self) -> Rows:
+        name = self._target_field()
+        if name is None:
+            raise AttributeError(f"{type(self).__name__} has no class labels: name their field with target=")
+        column = self.table.columns[self.fields.index(name)]
+        labels = Table(_core.Table([column]), Structure("tensor", (name,))).gather(np.arange(column.num_rows))[0]
+        if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
+            raise SchemaError(
+                "class labels must be whole numbers, one a row",
+                field=name,
+                actual=f"{labels.dtype} rows of shape {tuple(labels.shape[1:])}",
+            )
+        return labels.to(torch.int64).numpy()
+
+
+class Subset(Dataset):
+    """Chosen samples of a dataset, in a given order, repeats allowed. Native: batches are gathered from
+    the whole dataset's files at once.
+
+    Args:
+        dataset: What to choose from.
+        indices: Sample numbers, shape (n,), ints; negative ones count from the end.
+
+    Raises:
+        IndexError: A number is outside the dataset.
+    """
+
+    def __init__(self, dataset: Dataset, indices: Any) -> None:
+        super().__init__(dataset.table, target=dataset._target, transform=dataset.transform)
+        self.dataset = dataset
+        self.indices = _whole_numbers(indices, len(dataset))
+        self._rows: Rows = np.asarray(dataset._to_rows(self.indices), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getattr__(self, name: str) -> Any:
+        """Attributes of the whole dataset: `classes`, `class_to_idx`, ..."""
+        if name.startswith("_") or "dataset" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def _to_rows(self, indices: Any) -> Any:
+        return self._rows[_whole_numbers(indices, len(self))]
+
+    def _read_targets(self) -> Rows:
+        return self.dataset.targets[self.indices]
+
+
+class ConcatDataset(Dataset):
+    """Datasets of the same fields one after another, as one native dataset.
+
+    Args:
+        datasets: Two or more; their transforms must be the same.
+
+    Raises:
+        SchemaError: Their fields, dtypes, row shapes or transforms disagree.
+    """
+
+    def __init__(self, datasets: Sequence[Dataset]) -> None:
+        first = datasets[0]
+        for other in datasets[1:]:
+            if other.table.structure != first.table.structure or other.transform is not first.transform:
+                raise SchemaError(
+                    "the datasets disagree in their fields or transforms",
+                    expected=repr(first),
+                    actual=repr(other),
+                    hint="torch.utils.data.ConcatDataset takes any datasets, sample by sample.",
+                )
+        core = first.table.core
+        for other in datasets[1:]:
+            core = core.concatenate(other.table.core)
+        super().__init__(Table(core, first.table.structure), target=first._target, transform=first.transform)
+        self.datasets = list(datasets)
+        self._rows = _concatenated_rows(datasets)
+
+    def __len__(self) -> int:
+        return sum(len(dataset) for dataset in self.datasets)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ConcatDataset, (self.datasets,)
+
+    def _to_rows(self, indices: Any) -> Any:
+        return indices if self._rows is None else self._rows[_whole_numbers(indices, len(self))]
+
+    def _read_targets(self) -> Rows:
+        return np.concatenate([dataset.targets for dataset in self.datasets])
+
+
+def _concatenated_rows(datasets: Sequence[Dataset]) -> Rows | None:
+    """Rows of the concatenated table, or None when they are simply all of them in order."""
+    if all(len(dataset) == dataset.table.core.num_rows and type(dataset) is not Subset for dataset in datasets):
+        return None
+    firsts = np.cumsum([0, *(dataset.table.core.num_rows for dataset in datasets)])
+    parts = [first + dataset._to_rows(np.arange(len(dataset))) for first, dataset in zip(firsts, datasets, strict=False)]
+    return np.concatenate(parts)
+
+
+def _sized(indices: Any) -> Any:
+    """Indices that know how many they are."""
+    return indices if hasattr(indices, "__len__") else list(indices)
+
+
+def _whole_numbers(indices: Any, length: int) -> Rows:
+    """Sample numbers as an array, negative ones made positive.
+
+    Raises:
+        SchemaError: They are no whole numbers.
+        IndexError: One is outside.
+    """
+    numbers: npt.NDArray[Any] = np.asarray(plain_indices(_sized(indices)))
+    if numbers.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        raise SchemaError(
+            "sample numbers must be whole numbers",
+            expected="ints, or an integer array of one dimension",
+            actual=f"{numbers.dtype} of shape {numbers.shape}",
+        )
+    rows: Rows = numbers.astype(np.int64)
+    outside = (rows < -length) | (rows >= length)
+    if outside.any():
+        row = int(rows[outside][0])
+        raise RowError(f"sample {row} is outside the dataset of {length} samples", row=row)
+    return np.where(rows < 0, rows + length, rows)
+
+
+def _short(field: Field) -> str:
+    return f"{str(field.dtype).removeprefix('torch.')} {field.shape}"
+
+
+def require_tensors(values: Sequence[Any]) -> list[Tensor]:
+    """Values that are all tensors with rows in host memory.
+
+    Raises:
+        SchemaError: One is not.
+    """
+    for i, value in enumerate(values):
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu" or value.ndim == 0:
+            found = f"a {value.layout} tensor on {value.device}, {value.ndim}-d" if isinstance(value, Tensor) else type(value).__name__
+            raise SchemaError("this is no tensor with rows in host memory", field=str(i), actual=found)
+    return list(values)

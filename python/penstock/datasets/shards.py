@@ -1,0 +1,181 @@
+"""Many samples per file."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from penstock import _core
+from penstock.collate import Structure, Table, Transform
+from penstock.datasets.base import Dataset
+from penstock.errors import SchemaError
+
+__all__ = ["Raw", "ShardDataset"]
+
+Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
+
+_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
+_LONE_FIELD = "data"
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a file without a header holds: little-endian rows of one shape, end to end.
+
+    Attributes:
+        dtype: Of the elements: a torch dtype or its name, such as "uint16".
+        row_shape: Shape of one row.
+        offset: Bytes to skip at the start of every file. Default: 0.
+    """
+
+    dtype: str | torch.dtype
+    row_shape: Sequence[int] = ()
+    offset: int = 0
+
+    def _as_core(self) -> tuple[str, list[int], int]:
+        if self.offset < 0:
+            raise SchemaError("a raw offset cannot be negative", actual=str(self.offset))
+        shape = [self.row_shape] if isinstance(self.row_shape, int) else list(self.row_shape)
+        return str(self.dtype).removeprefix("torch."), shape, self.offset
+
+
+class ShardDataset(Dataset):
+    """Samples that are rows of arrays in files: `.npy`, `.npz`, `.pt`/`.pth`, `.safetensors`, raw binary.
+
+    Only headers are read when it is made. Rows are numbered through all files, in their order; files may
+    differ in length, and be of different formats.
+
+    A sample is a tensor when files hold one array, a tuple when they are `.pt` files of a tuple or list,
+    a dict when they hold named arrays or `source` is a mapping. `fields` chooses.
+
+    Args:
+        source: A path, a folder (its data files), a glob pattern, or a list of paths; or a mapping from
+            field to one of these, whose rows correspond. Patterns and folders are taken in sorted order, a
+            list as given.
+        fields: A name: samples are that tensor. A tuple of names: samples are tuples in that order.
+            Default: all arrays.
+        target: The field with the class labels, for `targets`. Default: the one called `label`, `labels`,
+            `target`, `targets`, `y` or `class`.
+        transform: Called with each sample; the slow path, one Python call a sample. Default: none.
+        raw: What the files hold when they have no header. Default: they have one.
+
+    Raises:
+        ShardError: A file is missing or unreadable.
+        FormatError: A file is not what it should be.
+        SchemaError: No file matches, or files or fields disagree in names, dtype, shape or rows.
+    """
+
+    def __init__(
+        self,
+        source: Paths | Mapping[str, Paths],
+        *,
+        fields: str | Sequence[str] | None = None,
+        target: str | None = None,
+        transform: Transform | None = None,
+        raw: Raw | None = None,
+    ) -> None:
+        if isinstance(source, Mapping):
+            columns, structure = _open_mapping(source, fields, raw)
+        else:
+            columns, structure = _open_files(source, fields, raw)
+        super().__init__(Table(_core.Table(columns), structure), target=target, transform=transform)
+
+
+def _open_files(
+    source: Paths, fields: str | Sequence[str] | None, raw: Raw | None
+) -> tuple[list[_core.Column], Structure]:
+    files = _file_set(source, raw)
+    if fields is None:
+        files.require_none_refused()
+    structure = _structure(files, fields)
+    arrays = [name if name in files.names or len(files.names) != 1 else files.names[0] for name in structure.names]
+    if fields is not None and files.container == "array" and structure.names != (_LONE_FIELD,):
+        arrays = list(structure.names)
+    return [files.column(array, name) for array, name in zip(arrays, structure.names, strict=True)], structure
+
+
+def _structure(files: _core.FileSet, fields: str | Sequence[str] | None) -> Structure:
+    if isinstance(fields, str):
+        return Structure("tensor", (fields,))
+    if fields is not None:
+        return Structure("tuple", _distinct(fields))
+    names = tuple(name or _LONE_FIELD for name in files.names)
+    if not names:
+        raise SchemaError("the files hold no arrays")
+    if files.container == "sequence":
+        return Structure("tuple", names)
+    return Structure("tensor" if len(names) == 1 else "dict", names)
+
+
+def _open_mapping(
+    source: Mapping[str, Paths], fields: str | Sequence[str] | None, raw: Raw | None
+) -> tuple[list[_core.Column], Structure]:
+    if not source:
+        raise SchemaError("source= maps no field to files")
+    if isinstance(fields, str):
+        structure = Structure("tensor", (fields,))
+    else:
+        structure = Structure("dict" if fields is None else "tuple", _distinct(source if fields is None else fields))
+    missing = [name for name in structure.names if name not in source]
+    if missing:
+        raise SchemaError("fields= names what source= does not", expected=f"one of {list(source)}", actual=repr(missing[0]))
+    return [_column_of(name, source[name], raw) for name in structure.names], structure
+
+
+def _column_of(name: str, paths: Paths, raw: Raw | None) -> _core.Column:
+    files = _file_set(paths, raw)
+    names = files.names
+    if not names:
+        files.require_none_refused()
+    return files.column(names[0] if len(names) == 1 else name, name)
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(names)
+    if not names or len(set(names)) != len(names):
+        raise SchemaError("fields= must name one or more fields, each once", actual=repr(names))
+    return names
+
+
+def _file_set(source: Paths, raw: Raw | None) -> _core.FileSet:
+    paths = resolve_paths(source, any_suffix=raw is not None)
+    return _core.FileSet([os.fsencode(path) for path in paths], None if raw is None else raw._as_core())
+
+
+def resolve_paths(source: Paths, *, any_suffix: bool = False) -> list[str]:
+    """The files that a source means.
+
+    Args:
+        source: A path, a folder, a glob pattern, or a list of paths.
+        any_suffix: Take every file of a folder, not only those named like a format of ours.
+
+    Returns:
+        Paths; of a folder or a pattern in sorted order.
+
+    Raises:
+        SchemaError: There is none.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        paths = [os.fspath(path) for path in source]
+    elif os.path.isdir(source):
+        paths = _data_files(Path(source), any_suffix)
+    elif glob.has_magic(os.fspath(source)) and not os.path.exists(source):
+        paths = sorted(path for path in glob.glob(os.fspath(source), recursive=True) if not os.path.isdir(path))
+    else:
+        paths = [os.fspath(source)]
+    if not paths:
+        raise SchemaError("no data file is there", path=str(source), expected=f"files like *{', *'.join(_SUFFIXES)}")
+    return paths
+
+
+def _data_files(folder: Path, any_suffix: bool) -> list[str]:
+    entries = (entry for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
+    return sorted(entry.path for entry in entries if any_suffix or entry.name.lower().endswith(_SUFFIXES))
+
+

@@ -1,0 +1,62 @@
+"""Samples that lie in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from penstock import _core
+from penstock.collate import Structure, Table
+from penstock.datasets.base import Dataset, require_tensors
+from penstock.errors import SchemaError
+
+__all__ = ["TensorDataset"]
+
+
+class TensorDataset(Dataset):
+    """Rows of tensors in memory, as `torch.utils.data.TensorDataset`, gathered natively.
+
+    Sample i is the tuple of row i of every tensor. Nothing is copied until a batch is assembled:
+    views, transposed and strided tensors are read where they lie.
+
+    Args:
+        *tensors: One or more CPU tensors of one dimension or more and the same length.
+        target: Name of the field with the class labels; fields are named "0", "1", ... Default: the last
+            tensor when it is 1-D and integer.
+
+    Raises:
+        SchemaError: No tensor, or one is not in host memory, has no rows or another length.
+    """
+
+    def __init__(self, *tensors: Tensor, target: str | None = None) -> None:
+        if not tensors:
+            raise SchemaError("a dataset needs at least one tensor")
+        self.tensors = tuple(require_tensors(tensors))
+        names = tuple(str(i) for i in range(len(tensors)))
+        columns = [_column(name, tensor) for name, tensor in zip(names, tensors, strict=True)]
+        super().__init__(Table(_core.Table(columns), Structure("tuple", names)), target=target)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.tensors, self._target)
+
+    def _target_field(self) -> str | None:
+        last = self.tensors[-1]
+        is_label = last.ndim == 1 and not (last.is_floating_point() or last.is_complex())
+        return self._target or (self.fields[-1] if is_label else None)
+
+
+def _rebuild(tensors: tuple[Tensor, ...], target: str | None) -> TensorDataset:
+    return TensorDataset(*tensors, target=target)
+
+
+def _column(name: str, tensor: Tensor) -> _core.Column:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    try:
+        capsule = torch.utils.dlpack.to_dlpack(plain)
+    except (BufferError, RuntimeError):  # a dtype that DLPack has no name for: its bits will do
+        bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[plain.element_size()]
+        capsule = torch.utils.dlpack.to_dlpack(plain.view(bits))
+    return _core.Column.in_memory(name, dtype, capsule)

@@ -1,0 +1,90 @@
+"""What can go wrong, as classes that say which file, field and row, and that survive pickling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["FormatError", "PenstockError", "RowError", "SampleError", "SchemaError", "ShardError"]
+
+
+class PenstockError(Exception):
+    """Base of everything that Penstock raises.
+
+    Attributes:
+        problem: What is wrong, in a few words.
+        path: The file, or None.
+        field: The field, or None.
+        row: The row's number in the dataset, or None.
+        offset: The byte in the file, or None.
+        expected: What was needed, or None.
+        actual: What was found, or None.
+        hint: What to do about it, or None.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: str | None = None,
+        field: str | None = None,
+        row: int | None = None,
+        offset: int | None = None,
+        expected: str | None = None,
+        actual: str | None = None,
+        hint: str | None = None,
+        errno: int | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path = path
+        self.field = field
+        self.row = row
+        self.offset = offset
+        self.expected = expected
+        self.actual = actual
+        self.hint = hint
+        if errno is not None:
+            self.errno = errno
+
+    def __str__(self) -> str:
+        where = [] if self.field is None else [f"field {self.field!r}"]
+        where += [] if self.row is None else [f"row {self.row}"]
+        parts = [] if self.path is None else [f"{self.path}: "]
+        parts += [f"{', '.join(where)}: "] if where else []
+        parts += [self.problem]
+        parts += [] if self.expected is None else [f"; needed {self.expected}"]
+        parts += [] if self.actual is None else [f"{',' if self.expected else ';'} found {self.actual}"]
+        parts += [] if self.offset is None else [f" (at byte {self.offset})"]
+        parts += [] if self.hint is None else [f". {self.hint}"]
+        return "".join(parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.problem, self.__dict__)
+
+
+def _rebuild(cls: type[PenstockError], problem: str, facts: dict[str, Any]) -> PenstockError:
+    error = cls(problem)
+    error.__dict__.update(facts)
+    if isinstance(error, OSError) and "errno" in facts:
+        error.errno = facts["errno"]
+    return error
+
+
+class FormatError(PenstockError, ValueError):
+    """This file is not what it should be: malformed, unsafe, or of a kind that cannot be read."""
+
+
+class ShardError(PenstockError, OSError):
+    """This file cannot be read, or cannot be read any more: missing, truncated, changed, I/O error."""
+
+
+class SampleError(PenstockError, RuntimeError):
+    """This sample cannot be decoded or transformed."""
+
+
+class SchemaError(PenstockError, TypeError):
+    """Files, fields or arguments disagree."""
+
+
+class RowError(PenstockError, IndexError):
+    """This row number is outside the dataset."""
