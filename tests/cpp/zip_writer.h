@@ -23,10 +23,10 @@
 
 namespace penstock::testing {
 
-/// `value` as `bytes` little-endian bytes.
+/// `value` as `bytes` little-endian bytes, zeros from the ninth on.
 inline std::string le(std::uint64_t value, int bytes) {
   std::string text;
-  for (int i = 0; i < bytes; ++i) text += static_cast<char>((value >> (8 * i)) & 0xFFU);
+  for (int i = 0; i < bytes; ++i, value >>= 8U) text += static_cast<char>(value & 0xFFU);
   return text;
 }
 

@@ -1,0 +1,1 @@
+"""Every speed claim, beside its rivals."""

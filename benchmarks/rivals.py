@@ -1,0 +1,98 @@
+"""The datasets that people write by hand over scattered `.npy` files, as they write them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from benchmarks.workloads import memmap_gather
+
+
+class OpenEachFile(Dataset[Tensor]):
+    """Opens each file until the index fits."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+        self.length = sum(np.load(path, mmap_mode="r").shape[0] for path in paths)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Tensor:
+        for path in self.paths:
+            rows = np.load(path)
+            if index < len(rows):
+                return torch.from_numpy(rows[index].copy())
+            index -= len(rows)
+        raise IndexError(index)
+
+
+class LoadWholeFile(Dataset[Tensor]):
+    """Knows the cumulative lengths, finds the file with next(), loads all of it."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+        self.ends = np.cumsum([np.load(path, mmap_mode="r").shape[0] for path in paths]).tolist()
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, index: int) -> Tensor:
+        file = next(i for i, end in enumerate(self.ends) if index < end)
+        start = self.ends[file - 1] if file else 0
+        return torch.from_numpy(np.load(self.paths[file])[index - start].copy())
+
+
+class MapAndFromBuffer(Dataset[Tensor]):
+    """One mmap per file, np.frombuffer for each row."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        maps = [np.load(path, mmap_mode="r") for path in paths]
+        self.ends = np.cumsum([len(rows) for rows in maps]).tolist()
+        self.dtype, self.row_shape = maps[0].dtype, maps[0].shape[1:]
+        self.row_bytes = maps[0][0].nbytes
+        self.buffers = [rows._mmap for rows in maps]
+        self.offset = 128
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, index: int) -> Tensor:
+        file = bisect_right(self.ends, index)
+        row = index - (self.ends[file - 1] if file else 0)
+        count = self.row_bytes // self.dtype.itemsize
+        values = np.frombuffer(self.buffers[file], self.dtype, count, self.offset + row * self.row_bytes)
+        return torch.from_numpy(values.copy()).view(*self.row_shape)
+
+
+class MemmapRows(Dataset[Tensor]):
+    """One np.memmap per file, one row at a time."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.maps = [np.load(path, mmap_mode="r") for path in paths]
+        self.ends = np.cumsum([len(rows) for rows in self.maps]).tolist()
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, index: int) -> Tensor:
+        file = bisect_right(self.ends, index)
+        return torch.from_numpy(self.maps[file][index - (self.ends[file - 1] if file else 0)].copy())
+
+
+class MemmapBatches(MemmapRows):
+    """The same with `__getitems__`: one fancy index per file. Needs `collate_fn=passed_through`."""
+
+    def __getitems__(self, indices: list[int]) -> Tensor:
+        return torch.from_numpy(memmap_gather(self.maps, len(self.maps[0]), np.asarray(indices)))
+
+
+def passed_through(batch: Any) -> Any:
+    """A collate function for datasets whose `__getitems__` gives the batch."""
+    return batch
