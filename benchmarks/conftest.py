@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from benchmarks.workloads import ROWS, Written, write
 @pytest.fixture(scope="session")
 def timed(request: pytest.FixtureRequest) -> bool:
     """Whether benchmarks are being timed in this run."""
-    return not request.config.getoption("benchmark_disable")
+    return bool(request.config.getoption("benchmark_enable"))
 
 
 @pytest.fixture(scope="session")

@@ -91,6 +91,7 @@ void gather_sliced(const Column& column, std::span<const std::int64_t> rows, std
 void gather(Column& column, std::span<const std::int64_t> rows, std::byte* out) {
   if (rows.empty() || column.row_bytes() == 0) return;
   (void)column.views();
+  column.advise_for(rows);
   if (column.is_plain()) {
     gather_sliced(column, rows, out, [&](std::span<const std::int64_t> slice, std::byte* to) {
       gather_plain(column, slice, to);

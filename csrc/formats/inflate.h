@@ -30,6 +30,7 @@ class InflatedStorage final : public Storage {
   [[nodiscard]] std::uint64_t size() const noexcept override { return deflated_.inflated_bytes; }
   [[nodiscard]] const std::byte* data() override;
   void read(std::uint64_t offset, std::span<std::byte> out) override;
+  void advise(AccessPattern) const noexcept override {}
   void check() const override {}
 
  private:

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -135,6 +136,7 @@ class TensorWalk {
  private:
   void visit(const PickleValue& value, std::size_t depth);
   void visit_items(const PickleValue& value, std::size_t depth);
+  void refuse_key_twice(std::span<const PickleValue> items);
   void visit_under(std::optional<std::string> key, const PickleValue& value, std::size_t depth);
   void add(const PickledTensor& tensor);
   void spend(std::uint64_t bytes);
@@ -181,6 +183,18 @@ void TensorWalk::visit_under(std::optional<std::string> key, const PickleValue& 
   unnameable_ -= key ? 0U : 1U;
 }
 
+/// Python would keep the last value only. No writer does this.
+void TensorWalk::refuse_key_twice(std::span<const PickleValue> items) {
+  std::vector<std::string> keys;
+  for (std::size_t i = 0; i < items.size(); i += 2) {
+    spend(items[i].count);
+    if (auto key = key_text(items[i])) keys.push_back(std::move(*key));
+  }
+  std::sort(keys.begin(), keys.end());
+  const auto twice = std::adjacent_find(keys.begin(), keys.end());
+  if (twice != keys.end()) throw format_error("a dict has the key " + py_quoted(*twice) + " twice");
+}
+
 void TensorWalk::visit_items(const PickleValue& value, std::size_t depth) {
   const auto items = data_.items(value);
   spend(items.size());
@@ -189,6 +203,7 @@ void TensorWalk::visit_items(const PickleValue& value, std::size_t depth) {
            item.kind == Kind::kDict;
   };
   if (value.kind == Kind::kDict) {
+    refuse_key_twice(items);
     for (std::size_t i = 0; i < items.size(); i += 2) {
       if (may_hold_tensors(items[i + 1])) visit_under(key_text(items[i]), items[i + 1], depth);
     }

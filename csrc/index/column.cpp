@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/fork.h"
 #include "formats/layout.h"
+#include "storage/available_memory.h"
 
 namespace penstock {
 namespace {
@@ -31,6 +32,19 @@ std::int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::steady_clock::now().time_since_epoch())
       .count();
+}
+
+/// Sequential when most rows follow the one before them.
+AccessPattern pattern_of(std::span<const std::int64_t> rows) {
+  std::size_t following = 0;
+  for (std::size_t i = 1; i < rows.size(); ++i) following += rows[i] == rows[i - 1] + 1 ? 1 : 0;
+  return 2 * following >= rows.size() ? AccessPattern::kSequential : AccessPattern::kRandom;
+}
+
+std::uint64_t bytes_of(std::span<const std::shared_ptr<Storage>> storages) {
+  std::uint64_t bytes = 0;
+  for (const auto& storage : storages) bytes += storage->size();
+  return bytes;
 }
 
 /// The one lock for making views: it happens once per column and process.
@@ -121,8 +135,16 @@ void Column::open() {
   }
   plain_ = mapped && std::all_of(layouts_.begin(), layouts_.end(),
                                  [this](const RowLayout& layout) { return is_contiguous(layout); });
+  fits_in_memory_ = bytes_of(storages_) < available_memory() / 2;
   next_check_ns_.store(now_ns(), std::memory_order_relaxed);
   opened_.store(true, std::memory_order_release);
+}
+
+void Column::advise_for(std::span<const std::int64_t> rows) {
+  if (fits_in_memory_) return;
+  const AccessPattern pattern = pattern_of(rows);
+  if (advised_.exchange(pattern, std::memory_order_relaxed) == pattern) return;
+  for (const auto& storage : storages_) storage->advise(pattern);
 }
 
 void Column::check_now_and_then() {

@@ -79,6 +79,10 @@ class Column {
   /// True when every row is contiguous, in native byte order and mapped. \pre views() was called
   [[nodiscard]] bool is_plain() const noexcept { return plain_; }
 
+  /// Tells the storages how these rows will be touched, when they are more than memory can hold and the
+  /// pattern has changed. \pre views() was called
+  void advise_for(std::span<const std::int64_t> rows);
+
   /// Looks, at most once a second and at a thousand files at a time, whether files have changed.
   ///
   /// \throws Error kShard
@@ -106,6 +110,9 @@ class Column {
   std::atomic<bool> opened_{false};
   std::vector<ShardView> views_;  ///< written once, before opened_
   bool plain_ = false;
+
+  bool fits_in_memory_ = true;  ///< likewise
+  std::atomic<AccessPattern> advised_{AccessPattern::kSequential};
 
   std::atomic<std::int64_t> next_check_ns_{0};
   std::atomic<std::size_t> next_checked_{0};

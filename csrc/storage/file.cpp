@@ -157,6 +157,11 @@ void FileStorage::read(std::uint64_t offset, std::span<std::byte> out) {
   read_fully(path_, file.descriptor(), offset, out);
 }
 
+void FileStorage::advise(AccessPattern pattern) const noexcept {
+  if (mapped_ == nullptr) return;
+  ::madvise(mapped_, identity_.size, pattern == AccessPattern::kRandom ? MADV_RANDOM : MADV_NORMAL);
+}
+
 void FileStorage::check() const {
   struct stat status {};
   if (::stat(path_.c_str(), &status) != 0) return;  // unlinked: what we hold is whole

@@ -66,6 +66,7 @@ class FileStorage final : public Storage {
   [[nodiscard]] std::uint64_t size() const noexcept override { return identity_.size; }
   [[nodiscard]] const std::byte* data() override;
   void read(std::uint64_t offset, std::span<std::byte> out) override;
+  void advise(AccessPattern pattern) const noexcept override;
   void check() const override;
 
  private:

@@ -17,6 +17,7 @@ class MemoryStorage final : public Storage {
   void read(std::uint64_t offset, std::span<std::byte> out) override {
     std::memcpy(out.data(), bytes_.data() + offset, out.size());
   }
+  void advise(AccessPattern) const noexcept override {}
   void check() const override {}
 
  private:

@@ -8,6 +8,9 @@
 
 namespace penstock {
 
+/// The order in which rows are asked for.
+enum class AccessPattern : std::uint8_t { kSequential, kRandom };
+
 /// Where the bytes of shards lie: a mapped file, a file that is read, inflated bytes, or memory.
 ///
 /// The gather asks for an address first and copies from there under the fault guard; where there is
@@ -38,6 +41,11 @@ class Storage {
   /// \pre in bounds
   /// \throws Error kShard
   virtual void read(std::uint64_t offset, std::span<std::byte> out) = 0;
+
+  /// Says how the bytes will be touched, so that the system reads what is needed and no more. Without it
+  /// a fault reads as far around as the device's read-ahead goes (megabytes), which is right for data that
+  /// fits in memory and ruinous for random rows of data that does not.
+  virtual void advise(AccessPattern pattern) const noexcept = 0;
 
   /// Looks whether the bytes can still be what they were, at the price of a system call.
   ///
