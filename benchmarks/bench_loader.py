@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import penstock
 from benchmarks import rivals
-from benchmarks.workloads import Written, batches_of
+from benchmarks.workloads import Rows, Written, batches_of
 
 WHOLE_EPOCH = 1 << 40
 
@@ -40,19 +40,24 @@ def run(loader: Any, most: int) -> int:
 def bench_loader(benchmark: Any, written: Callable[[str], Written], name: str, contender: str) -> None:
     data = written(name)
     make, collate_fn, most = CONTENDERS[contender]
-    loader = DataLoader(make(data), batch_size=data.rows.batch, shuffle=True, collate_fn=collate_fn)
-    benchmark.group = f"standard DataLoader, rows of {name}, batches of {data.rows.batch} (times differ in rows: see rows/s)"
+    dataset = make(data)
+    loader = DataLoader(dataset, batch_size=data.rows.batch, shuffle=True, collate_fn=collate_fn)
+    benchmark.group = f"standard DataLoader, rows of {name} by {data.rows.batch} (rows differ: see rows/s)"
     rounds = 5 if most > 1 else 1
     count = benchmark.pedantic(run, (loader, most), rounds=rounds, warmup_rounds=1 if rounds > 1 else 0)
-    assert count == min(len(loader.dataset), most * data.rows.batch)
+    assert count == min(len(dataset), most * data.rows.batch)
     if benchmark.stats:
         benchmark.extra_info["rows/s"] = round(count / benchmark.stats.stats.median)
 
 
+def sampler_step(rows: Rows) -> Callable[[], int]:
+    """What of an epoch is torch's own sampler: the same batches of row numbers, and nothing done with them."""
+    nothing: Any = range(rows.total)
+    sampler: Any = DataLoader(nothing, batch_size=rows.batch, shuffle=True).batch_sampler
+    return lambda: sum(len(batch) for batch in sampler)
+
+
 def bench_sampler_alone(benchmark: Any, written: Callable[[str], Written]) -> None:
-    """What of the epoch is torch's own sampler: the same loader over nothing."""
-    data = written("512B")
-    sampler = DataLoader(range(data.rows.total), batch_size=data.rows.batch, shuffle=True).batch_sampler
+    rows = written("512B").rows
     benchmark.group = "torch's own batch sampler, 512B"
-    count = benchmark.pedantic(lambda: sum(len(batch) for batch in sampler), rounds=5, warmup_rounds=1)
-    assert count == data.rows.total
+    assert benchmark.pedantic(sampler_step(rows), rounds=5, warmup_rounds=1) == rows.total

@@ -84,7 +84,9 @@ def write(rows: Rows, folder: Path) -> Written:
         paths.append(path)
     ram = torch.cat([torch.from_numpy(np.load(path)) for path in paths])
     order = torch.randperm(rows.total, generator=torch.Generator().manual_seed(0))
-    return Written(rows, paths, ram, list(order[: rows.total // rows.batch * rows.batch].view(-1, rows.batch)))
+    return Written(
+        rows, paths, ram, list(order[: rows.total // rows.batch * rows.batch].view(-1, rows.batch))
+    )
 
 
 def gather_contenders(data: Written) -> dict[str, Step]:

@@ -13,7 +13,7 @@ from reference import RawRows, concat, random_tensor, write
 import penstock
 
 hypothesis.settings.register_profile("ci", max_examples=60, deadline=None)
-hypothesis.settings.register_profile("thorough", max_examples=5_000, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=1_000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 UNEVEN = (5, 0, 1, 17, 3, 0)

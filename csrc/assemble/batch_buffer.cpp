@@ -31,7 +31,8 @@ std::size_t capacity_for(std::size_t bytes) {
 std::byte* map_fresh(std::size_t capacity) {
   const bool huge = capacity >= kHugePage;
   const std::size_t slack = huge ? kHugePage : 0;
-  void* mapped = ::mmap(nullptr, capacity + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* mapped =
+      ::mmap(nullptr, capacity + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) throw std::bad_alloc();
   auto* data = static_cast<std::byte*>(mapped);
   if (!huge) return data;
@@ -55,7 +56,7 @@ class Recycler {
 
   /// \returns memory of at least `capacity` (updated to what it is), or nullptr
   std::byte* take(std::size_t& capacity) {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     largest_ = std::max(largest_, capacity);
     const auto found = kept_.lower_bound(capacity);
     const std::size_t most = capacity + capacity / 4;
@@ -72,13 +73,13 @@ class Recycler {
   }
 
   std::size_t kept_bytes() {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     return kept_bytes_;
   }
 
  private:
   bool keep(std::byte* data, std::size_t capacity) noexcept {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     if (kept_bytes_ + capacity > std::max(kKeptAtLeast, 2 * largest_)) return false;
     try {
       kept_.emplace(capacity, data);

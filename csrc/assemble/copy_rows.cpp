@@ -37,7 +37,7 @@ template <int Width>
 template <int Blocks>
 struct CopyBlocks {
   static void copy(std::byte* to, const std::byte* from, std::int64_t bytes) noexcept {
-    for (int i = 0; i < Blocks - 1; ++i) move<16>(to + 16 * i, from + 16 * i);
+    for (std::ptrdiff_t i = 0; i < Blocks - 1; ++i) move<16>(to + 16 * i, from + 16 * i);
     move<16>(to + bytes - 16, from + bytes - 16);
   }
 };
@@ -60,7 +60,9 @@ struct CopyAny {
 struct PrefetchEnds {
   static constexpr std::int64_t kFar = 32;
   static constexpr std::int64_t kNear = 16;
-  static void near(const std::byte* row, std::int64_t bytes) noexcept { __builtin_prefetch(row + bytes - 1, 0, 3); }
+  static void near(const std::byte* row, std::int64_t bytes) noexcept {
+    __builtin_prefetch(row + bytes - 1, 0, 3);
+  }
 };
 
 // --- rows of some cache lines ----------------------------------------------------------------------

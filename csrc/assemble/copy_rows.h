@@ -15,7 +15,7 @@ struct RowCopy {
   const std::int64_t* rows;  ///< global row numbers
   std::int64_t num_rows;
   std::int64_t row_bytes;
-  std::byte* out;            ///< num_rows * row_bytes
+  std::byte* out;  ///< num_rows * row_bytes
 };
 
 /// Copies contiguous rows end to end into `out`.

@@ -15,8 +15,12 @@ namespace {
 // --- rows that lie end to end in mapped files ------------------------------------------------------
 
 void gather_plain(Column& column, std::span<const std::int64_t> rows, std::byte* out) {
-  RowCopy work{column.index().locator(), column.views().data(), rows.data(),
-               static_cast<std::int64_t>(rows.size()), column.row_bytes(), out};
+  RowCopy work{column.index().locator(),
+               column.views().data(),
+               rows.data(),
+               static_cast<std::int64_t>(rows.size()),
+               column.row_bytes(),
+               out};
   const void* fault = run_guarded([](void* context) { copy_rows(*static_cast<RowCopy*>(context)); }, &work);
   if (fault != nullptr) column.raise_fault(fault);
 }
@@ -38,7 +42,7 @@ void copy_mapped(Column& column, MappedRow row) {
   if (fault != nullptr) column.raise_fault(fault);
 }
 
-void read_row(Column& column, const Location& at, const StridedRow& layout, std::byte* out) {
+void read_row(const Column& column, const Location& at, const StridedRow& layout, std::byte* out) {
   const Shard& shard = column.shards()[static_cast<std::size_t>(at.shard)];
   const std::uint64_t first =
       shard.offset + static_cast<std::uint64_t>(at.row * column.layout_of(at.shard).row_stride);
@@ -48,8 +52,8 @@ void read_row(Column& column, const Location& at, const StridedRow& layout, std:
   });
 }
 
-void gather_row_by_row(Column& column, std::span<const StridedRow> layouts, std::span<const std::int64_t> rows,
-                       std::byte* out) {
+void gather_row_by_row(Column& column, std::span<const StridedRow> layouts,
+                       std::span<const std::int64_t> rows, std::byte* out) {
   const std::span<const ShardView> views = column.views();
   for (const std::int64_t row : rows) {
     const Location at = column.index().locate(row);

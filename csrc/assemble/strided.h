@@ -40,7 +40,8 @@ class StridedRow {
  private:
   static constexpr std::size_t kMostDims = 64;
 
-  [[nodiscard]] bool advance(std::array<std::int64_t, kMostDims>& position, std::int64_t& offset) const noexcept;
+  [[nodiscard]] bool advance(std::array<std::int64_t, kMostDims>& position,
+                             std::int64_t& offset) const noexcept;
   void swap_in_place(std::byte* begin, std::byte* end) const noexcept;
 
   std::int64_t run_bytes_;

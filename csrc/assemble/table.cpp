@@ -40,7 +40,8 @@ std::shared_ptr<Table> concatenate(const Table& a, const Table& b) {
 void normalize_rows(std::span<std::int64_t> rows, std::int64_t num_rows) {
   for (std::int64_t& row : rows) {
     if (row < -num_rows || row >= num_rows) {
-      throw Error(ErrorKind::kIndex, "outside the dataset of " + std::to_string(num_rows) + " rows").at_row(row);
+      throw Error(ErrorKind::kIndex, "outside the dataset of " + std::to_string(num_rows) + " rows")
+          .at_row(row);
     }
     row += row < 0 ? num_rows : 0;
   }

@@ -55,7 +55,7 @@ class Pool {
  public:
   static Pool& instance() {
     static ForkSafeMutex& making = *new ForkSafeMutex;
-    const std::lock_guard lock(making);
+    const std::scoped_lock lock(making);
     if (current_ == nullptr) {
       current_ = new Pool;
       static const bool registered = (on_fork_in_child([] { current_ = nullptr; }), true);
@@ -76,7 +76,7 @@ class Pool {
  private:
   void offer(Job& job, int helpers_wanted) {
     {
-      const std::lock_guard lock(mutex_);
+      const std::scoped_lock lock(mutex_);
       grow_to(helpers_wanted);
       for (int i = 0; i < helpers_wanted; ++i) jobs_.push_back(&job);
     }
@@ -116,7 +116,7 @@ class Pool {
       try {
         (*job.work)(part);
       } catch (...) {
-        const std::lock_guard lock(mutex_);
+        const std::scoped_lock lock(mutex_);
         job.failure = std::current_exception();
       }
     }
@@ -155,7 +155,9 @@ void set_default_num_threads(int count) noexcept { default_threads.store(count, 
 
 void set_num_threads(int count) {
   if (count < 1) {
-    throw Error(ErrorKind::kSchema, "the number of threads is impossible").needed("1 or more").found(std::to_string(count));
+    throw Error(ErrorKind::kSchema, "the number of threads is impossible")
+        .needed("1 or more")
+        .found(std::to_string(count));
   }
   chosen_threads.store(count, std::memory_order_relaxed);
 }

@@ -30,8 +30,7 @@ using Bytes = std::span<const std::byte>;
 }
 
 /// a + b, or nothing when it does not fit in 63 bits.
-[[nodiscard]] constexpr std::optional<std::uint64_t> checked_add(std::uint64_t a,
-                                                                 std::uint64_t b) noexcept {
+[[nodiscard]] constexpr std::optional<std::uint64_t> checked_add(std::uint64_t a, std::uint64_t b) noexcept {
   constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
   if (a > kMost || b > kMost - a) return std::nullopt;
   return a + b;

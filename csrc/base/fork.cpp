@@ -38,13 +38,13 @@ struct ForkHandlers {
 
 ForkSafeMutex::ForkSafeMutex() {
   ForkHandlers& handlers = ForkHandlers::instance();
-  const std::lock_guard lock(handlers.registration);
+  const std::scoped_lock lock(handlers.registration);
   handlers.mutexes.push_back(this);
 }
 
 void on_fork_in_child(void (*forget)()) {
   ForkHandlers& handlers = ForkHandlers::instance();
-  const std::lock_guard lock(handlers.registration);
+  const std::scoped_lock lock(handlers.registration);
   handlers.forgetters.push_back(forget);
 }
 

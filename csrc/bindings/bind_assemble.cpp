@@ -7,6 +7,7 @@
 #include "assemble/table.h"
 #include "assemble/thread_pool.h"
 #include "bindings/bind.h"
+#include "bindings/gil.h"
 #include "bindings/rows.h"
 #include "bindings/state.h"
 #include "bindings/tensors.h"
@@ -16,8 +17,9 @@ namespace py = pybind11;
 namespace penstock {
 namespace {
 
-void gather_unlocked(const Table& table, const std::vector<std::int64_t>& rows, const std::vector<std::byte*>& outs) {
-  const py::gil_scoped_release release;
+void gather_unlocked(const Table& table, const std::vector<std::int64_t>& rows,
+                     const std::vector<std::byte*>& outs) {
+  const GilReleased unlocked;
   table.gather(rows, outs);
 }
 
@@ -31,6 +33,7 @@ std::vector<py::capsule> gather(const Table& table, const py::object& indices) {
   }
   gather_unlocked(table, rows, outs);
   std::vector<py::capsule> capsules;
+  capsules.reserve(buffers.size());
   for (std::size_t i = 0; i < buffers.size(); ++i) {
     capsules.push_back(
         to_capsule(std::move(buffers[i]), *table.columns()[i], static_cast<std::int64_t>(rows.size())));
@@ -57,14 +60,14 @@ void bind_assemble(py::module_& module) {
   py::class_<Table, std::shared_ptr<Table>>(module, "Table")
       .def(py::init<std::vector<std::shared_ptr<Column>>>(), py::arg("columns"))
       .def_property_readonly("num_rows", &Table::num_rows)
-      .def_property_readonly("columns",
-                             [](const Table& self) {
-                               return std::vector(self.columns().begin(), self.columns().end());
-                             })
+      .def_property_readonly(
+          "columns",
+          [](const Table& self) { return std::vector(self.columns().begin(), self.columns().end()); })
       .def("gather", &gather, py::arg("indices"))
       .def("gather_into", &gather_into, py::arg("indices"), py::arg("outs"))
-      .def("concatenate",
-           [](const Table& self, const Table& other) { return concatenate(self, other); }, py::arg("other"))
+      .def(
+          "concatenate", [](const Table& self, const Table& other) { return concatenate(self, other); },
+          py::arg("other"))
       .def(py::pickle(&table_to_state, &table_from_state));
   module.def("num_threads", &num_threads);
   module.def("set_num_threads", &set_num_threads, py::arg("count"));

@@ -19,7 +19,9 @@ const char* class_name(ErrorKind kind) noexcept {
   return "PenstockError";
 }
 
-py::object text_or_none(const std::string& text) { return text.empty() ? py::object(py::none()) : py::str(text); }
+py::object text_or_none(const std::string& text) {
+  return text.empty() ? py::object(py::none()) : py::str(text);
+}
 
 py::object path_or_none(const std::string& path) {
   if (path.empty()) return py::none();

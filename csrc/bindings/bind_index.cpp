@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "bindings/bind.h"
+#include "bindings/gil.h"
 #include "bindings/rows.h"
 #include "bindings/tensors.h"
 #include "index/column.h"
@@ -32,7 +33,9 @@ FileAccess access_named(const std::string& name) {
   if (name == "auto") return FileAccess::kAuto;
   if (name == "map") return FileAccess::kMap;
   if (name == "read") return FileAccess::kRead;
-  throw Error(ErrorKind::kSchema, "there is no such access").needed("auto, map or read").found("'" + name + "'");
+  throw Error(ErrorKind::kSchema, "there is no such access")
+      .needed("auto, map or read")
+      .found("'" + name + "'");
 }
 
 std::unique_ptr<FileSet> open_files(const std::vector<std::string>& paths, const std::optional<RawTuple>& raw,
@@ -40,7 +43,7 @@ std::unique_ptr<FileSet> open_files(const std::vector<std::string>& paths, const
   std::optional<RawFormat> format;
   if (raw) format = RawFormat{dtype_named(std::get<0>(*raw)), std::get<1>(*raw), std::get<2>(*raw)};
   const FileAccess how = access_named(access);
-  const py::gil_scoped_release release;
+  const GilReleased unlocked;
   return std::make_unique<FileSet>(paths, format, how);
 }
 
@@ -74,6 +77,11 @@ std::shared_ptr<Column> column_in_memory(const std::string& name, const std::str
   return std::make_shared<Column>(std::move(parts));
 }
 
+py::array_t<std::int64_t> row_numbers(const py::object& indices, std::int64_t num_rows) {
+  const std::vector<std::int64_t> rows = to_rows(indices, num_rows);
+  return py::array_t<std::int64_t>(static_cast<py::ssize_t>(rows.size()), rows.data());
+}
+
 py::tuple locate_rows(const CumulativeIndex& index, const py::object& indices) {
   const std::vector<std::int64_t> rows = to_rows(indices, index.num_rows());
   py::array_t<std::int64_t> shards(static_cast<py::ssize_t>(rows.size()));
@@ -98,8 +106,10 @@ void bind_column_class(py::module_& module) {
   py::class_<Column, std::shared_ptr<Column>>(module, "Column")
       .def_static("in_memory", &column_in_memory, py::arg("name"), py::arg("dtype"), py::arg("capsule"))
       .def_property_readonly("name", &Column::name)
-      .def_property_readonly("dtype", [](const Column& self) { return std::string(dtype_name(self.dtype())); })
-      .def_property_readonly("row_shape", [](const Column& self) { return py::tuple(py::cast(self.row_shape())); })
+      .def_property_readonly("dtype",
+                             [](const Column& self) { return std::string(dtype_name(self.dtype())); })
+      .def_property_readonly("row_shape",
+                             [](const Column& self) { return py::tuple(py::cast(self.row_shape())); })
       .def_property_readonly("row_bytes", &Column::row_bytes)
       .def_property_readonly("num_rows", &Column::num_rows)
       .def_property_readonly("num_shards", [](const Column& self) { return self.index().num_shards(); })
@@ -116,7 +126,12 @@ void bind_index(py::module_& module) {
       .def_property_readonly("container", &container_name)
       .def_property_readonly("names", &FileSet::names)
       .def("column", &FileSet::column, py::arg("array"), py::arg("field"))
-      .def("require_none_refused", &FileSet::require_none_refused);
+      .def(
+          "columns",
+          [](const FileSet& self, const std::vector<std::string>& arrays) { return self.columns(arrays); },
+          py::arg("arrays"))
+      .def("require_all_usable", &FileSet::require_all_usable);
+  module.def("row_numbers", &row_numbers, py::arg("indices"), py::arg("num_rows"));
 }
 
 }  // namespace penstock

@@ -24,13 +24,17 @@ std::int64_t to_row(PyObject* item) {
   if (!number) throw py::error_already_set();
   int overflow = 0;
   const long long row = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
-  if (overflow != 0) throw Error(ErrorKind::kIndex, "a row number does not fit in 64 bits");
+  if (overflow != 0)
+    throw Error(ErrorKind::kIndex, "row " + py::str(number).cast<std::string>() + " is outside any dataset");
   if (row == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
   return row;
 }
 
 /// The hot path of the stock DataLoader, whose samplers give lists of ints.
 std::vector<std::int64_t> from_sequence(const py::object& sequence) {
+  if (PySequence_Check(sequence.ptr()) == 0 || py::isinstance<py::str>(sequence)) {
+    throw not_whole(Py_TYPE(sequence.ptr())->tp_name);
+  }
   const auto items = py::reinterpret_steal<py::object>(PySequence_Fast(sequence.ptr(), "not a sequence"));
   if (!items) throw py::error_already_set();
   const auto count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items.ptr()));
@@ -49,6 +53,10 @@ std::vector<std::int64_t> from_array(const py::array& array) {
   if ((kind != 'i' && kind != 'u') || array.ndim() != 1) {
     throw not_whole("an array of " + py::str(array.dtype()).cast<std::string>() + " with " +
                     std::to_string(array.ndim()) + " dimensions");
+  }
+  if (kind == 'u' && array.itemsize() == 8 && array.size() > 0 &&
+      array.attr("max")().cast<std::uint64_t>() > INT64_MAX) {
+    throw Error(ErrorKind::kIndex, "a row number does not fit in 63 bits");
   }
   const auto numbers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>::ensure(array);
   if (!numbers) throw py::error_already_set();

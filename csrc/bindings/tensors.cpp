@@ -24,10 +24,10 @@ struct NamedType {
   DLPackCode code;
 };
 constexpr NamedType kNamed[] = {
-    {DType::kBool, kBool},         {DType::kUInt8, kUInt},         {DType::kInt8, kInt},
-    {DType::kInt16, kInt},         {DType::kInt32, kInt},          {DType::kInt64, kInt},
-    {DType::kFloat16, kFloat},     {DType::kFloat32, kFloat},      {DType::kFloat64, kFloat},
-    {DType::kBFloat16, kBFloat},   {DType::kComplex64, kComplex},  {DType::kComplex128, kComplex},
+    {DType::kBool, kBool},       {DType::kUInt8, kUInt},        {DType::kInt8, kInt},
+    {DType::kInt16, kInt},       {DType::kInt32, kInt},         {DType::kInt64, kInt},
+    {DType::kFloat16, kFloat},   {DType::kFloat32, kFloat},     {DType::kFloat64, kFloat},
+    {DType::kBFloat16, kBFloat}, {DType::kComplex64, kComplex}, {DType::kComplex128, kComplex},
 };
 
 const NamedType* find_named(DType dtype) noexcept {
@@ -91,7 +91,7 @@ py::capsule to_capsule(BatchBuffer buffer, const Column& column, std::int64_t ro
   exported->managed.deleter = &give_back;
   PyObject* capsule = PyCapsule_New(&exported->managed, kFresh, &drop_unused);
   if (capsule == nullptr) throw py::error_already_set();
-  (void)exported.release();
+  (void)exported.release();  // NOLINT(bugprone-unused-return-value): the capsule has it
   return py::reinterpret_steal<py::capsule>(capsule);
 }
 

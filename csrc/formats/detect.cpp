@@ -11,9 +11,9 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "formats/npy.h"
 #include "formats/npz.h"
-#include "formats/py_literal.h"
 #include "formats/safetensors.h"
 #include "formats/torch.h"
 #include "formats/zip.h"
@@ -55,7 +55,7 @@ std::string list_of(const std::vector<ZipEntry>& entries) {
   if (entries.empty()) return "no records at all";
   std::string list;
   for (std::size_t i = 0; i < std::min(entries.size(), kMostNames); ++i) {
-    list += (i == 0 ? "" : ", ") + py_quoted(entries[i].name);
+    list += (i == 0 ? "" : ", ") + quoted_text(entries[i].name);
   }
   if (entries.size() > kMostNames) list += " and " + std::to_string(entries.size() - kMostNames) + " more";
   return list;
@@ -127,7 +127,7 @@ Error text_error(std::string_view text) {
   const bool is_json = begin.starts_with('{') || begin.starts_with('[');
   return format_error(is_json ? "this is JSON text, not a file of arrays"
                               : "this is text, not a file of arrays")
-      .found(py_quoted(text));
+      .found(quoted_text(text));
 }
 
 Error explanation(std::string_view text) {
@@ -147,7 +147,7 @@ Error explanation(std::string_view text) {
   if (is_plain_text(text)) return text_error(text);
   return format_error("no format that Penstock reads")
       .needed(".npy, .npz, .safetensors, or .pt of torch.save")
-      .found("a file that begins with " + py_quoted(text.substr(0, 8)))
+      .found("a file that begins with " + quoted_text(text.substr(0, 8)))
       .hint("A file without a header can be read as raw: say its dtype and row shape.");
 }
 

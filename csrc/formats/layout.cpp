@@ -29,8 +29,8 @@ std::optional<std::uint64_t> spanned_bytes(const std::vector<std::int64_t>& shap
     if (shape[i] < 0 || strides[i] < 0) return std::nullopt;
     if (shape[i] == 0) empty = true;
     if (shape[i] <= 1) continue;
-    const auto reach = checked_multiply(static_cast<std::uint64_t>(shape[i] - 1),
-                                        static_cast<std::uint64_t>(strides[i]));
+    const auto reach =
+        checked_multiply(static_cast<std::uint64_t>(shape[i] - 1), static_cast<std::uint64_t>(strides[i]));
     const auto sum = reach ? checked_add(last, *reach) : std::nullopt;
     if (!sum) return std::nullopt;
     last = *sum;

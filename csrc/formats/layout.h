@@ -25,9 +25,9 @@ struct Deflated {
 /// A parser returns only layouts whose every element lies inside the file (or inside the inflated
 /// bytes): offset + sum((shape[i] - 1) * strides[i]) + item size <= size, with no overflow.
 struct ArrayLayout {
-  std::string name;                   ///< empty for the one array of a format without names
+  std::string name;  ///< empty for the one array of a format without names
   DType dtype = DType::kUInt8;
-  bool byte_swapped = false;          ///< big-endian elements
+  bool byte_swapped = false;  ///< big-endian elements
   std::vector<std::int64_t> shape;
   std::vector<std::int64_t> strides;  ///< in bytes, >= 0, one per dimension
   std::uint64_t offset = 0;           ///< of element [0, ..., 0] in the file, or in the inflated bytes

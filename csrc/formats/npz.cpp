@@ -10,12 +10,8 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "formats/deflate.h"
 #include "formats/npy.h"
-
-#ifdef PENSTOCK_HAVE_ZLIB
-#define ZLIB_CONST
-#include <zlib.h>
-#endif
 
 namespace penstock {
 namespace {
@@ -47,53 +43,19 @@ std::string array_name(const ZipEntry& entry) {
   return entry.name.substr(0, entry.name.size() - kSuffix.size());
 }
 
-#ifdef PENSTOCK_HAVE_ZLIB
-
-/// zlib's state for one raw deflate stream. single-owner
-class Inflation {
- public:
-  Inflation() {
-    if (::inflateInit2(&stream_, -MAX_WBITS) != Z_OK) throw std::bad_alloc();
-  }
-  Inflation(const Inflation&) = delete;
-  Inflation& operator=(const Inflation&) = delete;
-  ~Inflation() { ::inflateEnd(&stream_); }
-
-  /// Inflates `input` into `out` until either ends; moves `written` on. False when the stream is broken.
-  bool run(Bytes input, std::span<std::byte> out, std::size_t& written) {
-    stream_.next_in = reinterpret_cast<const Bytef*>(input.data());
-    stream_.avail_in = static_cast<uInt>(input.size());
-    stream_.next_out = reinterpret_cast<Bytef*>(out.data());
-    stream_.avail_out = static_cast<uInt>(out.size());
-    const int result = ::inflate(&stream_, Z_SYNC_FLUSH);
-    written = out.size() - stream_.avail_out;
-    return result == Z_OK || result == Z_STREAM_END || result == Z_BUF_ERROR;
-  }
-
- private:
-  z_stream stream_{};
-};
-
 std::vector<std::byte> inflate_prefix(Bytes input, std::uint64_t wanted) {
   std::vector<std::byte> prefix(wanted);
-  std::size_t written = 0;
-  if (!Inflation().run(input, prefix, written)) throw format_error("the entry is no deflate stream");
-  if (written < wanted) {
+  Inflater inflater;
+  if (inflater.feed(input, prefix) == Inflater::State::kBroken) {
+    throw format_error("the entry is no deflate stream");
+  }
+  if (inflater.written() < wanted) {
     throw format_error("the entry inflates to less than the archive says")
         .needed(std::to_string(wanted) + " bytes")
-        .found(std::to_string(written) + " bytes");
+        .found(std::to_string(inflater.written()) + " bytes");
   }
   return prefix;
 }
-
-#else
-
-std::vector<std::byte> inflate_prefix(Bytes, std::uint64_t) {
-  throw format_error("the entry is compressed and this build of penstock has no zlib")
-      .hint("Save with numpy.savez instead of savez_compressed, or build with zlib's headers installed.");
-}
-
-#endif
 
 FileLayout parse_stored(const ByteSource& file, const ZipEntry& entry, std::uint64_t data) {
   if (entry.compressed_bytes != entry.bytes) {
@@ -131,11 +93,15 @@ FileLayout parse_deflated(const ByteSource& file, const ZipEntry& entry, std::ui
   return npy;
 }
 
-FileLayout parse_entry(const ByteSource& file, const ZipDirectory& directory, const ZipEntry& entry) {
+ZipRecord record_of(const ByteSource& file, const ZipDirectory& directory, const ZipEntry& entry) {
   if (entry.encrypted) throw format_error("the entry is encrypted");
-  const std::uint64_t data = zip_data_offset(file, directory, entry);
-  if (entry.method == kStored) return parse_stored(file, entry, data);
-  if (entry.method == kDeflated) return parse_deflated(file, entry, data);
+  return {&entry, zip_data_offset(file, directory, entry)};
+}
+
+FileLayout parse_record(const ByteSource& file, const ZipRecord& record) {
+  const ZipEntry& entry = *record.entry;
+  if (entry.method == kStored) return parse_stored(file, entry, record.begin);
+  if (entry.method == kDeflated) return parse_deflated(file, entry, record.begin);
   throw format_error("the entry is compressed by a method that numpy does not write")
       .needed("method 0 (stored) or 8 (deflated)")
       .found("method " + std::to_string(entry.method));
@@ -152,6 +118,7 @@ void append(std::vector<Named>& all, std::vector<Named>&& found, const std::stri
 
 void refuse_duplicates(const FileLayout& layout) {
   std::vector<std::string_view> names;
+  names.reserve(layout.arrays.size() + layout.refused.size());
   for (const ArrayLayout& array : layout.arrays) names.emplace_back(array.name);
   for (const RefusedArray& array : layout.refused) names.emplace_back(array.name);
   std::sort(names.begin(), names.end());
@@ -165,11 +132,13 @@ FileLayout parse_npz(const ByteSource& file, const ZipDirectory& directory) {
   FileLayout layout;
   layout.format = "npz";
   layout.container = Container::kMapping;
+  std::vector<ZipRecord> records;
   for (const ZipEntry& entry : directory.entries) {
     if (!entry.name.ends_with(kSuffix)) continue;
     const std::string name = array_name(entry);
     try {
-      FileLayout npy = parse_entry(file, directory, entry);
+      records.push_back(record_of(file, directory, entry));
+      FileLayout npy = parse_record(file, records.back());
       append(layout.arrays, std::move(npy.arrays), name);
       append(layout.refused, std::move(npy.refused), name);
     } catch (Error& error) {
@@ -177,6 +146,7 @@ FileLayout parse_npz(const ByteSource& file, const ZipDirectory& directory) {
       throw;
     }
   }
+  refuse_overlaps(std::move(records));
   refuse_duplicates(layout);
   if (layout.arrays.empty() && layout.refused.empty()) {
     throw format_error("the archive holds no .npy entry, so it is no .npz file");

@@ -12,7 +12,8 @@ namespace penstock {
 /// offset into the inflated bytes. Other entries are ignored. Entries numpy could only read by
 /// unpickling, or torch cannot hold, are listed as refused.
 ///
-/// \throws Error kFormat for a broken archive or a broken `.npy` entry, naming the entry
+/// \throws Error kFormat for a broken archive or a broken `.npy` entry, naming the entry, and for
+///         `.npy` entries that overlap
 [[nodiscard]] FileLayout parse_npz(const ByteSource& file, const ZipDirectory& directory);
 
 }  // namespace penstock

@@ -14,13 +14,14 @@ namespace penstock {
 /// One value of a pickle. What does not fit lies in the PickleData it came with.
 struct PickleValue {
   enum class Kind : std::uint8_t {
-    kLeaf,  ///< None, a float, bytes, a set, a device, ...: passed over
+    kLeaf,  ///< None, a float, bytes, a device, ...: passed over
     kBool,
     kInt,  ///< one that fits in 64 bits; longer ones are leaves
     kText,
     kTuple,
     kList,
     kDict,
+    kSet,      ///< items in no order; of one made by a call, what it was made of
     kGlobal,   ///< a name of the evaluator's table
     kStorage,  ///< a record that tensors view
     kTensor,
@@ -44,20 +45,20 @@ struct PickledTensor {
 
 /// What a pickle holds. Texts point into the pickle's bytes, which must outlive it.
 ///
-/// Lists and dicts may contain themselves: whoever walks them must look out.
+/// Lists, sets and dicts may contain themselves: whoever walks them must look out.
 ///
 /// thread-compatible
 struct PickleData {
   Bytes pickle;
   PickleValue root;
   std::vector<PickleValue> tuple_items;
-  std::vector<std::vector<PickleValue>> containers;  ///< lists, and dicts as key, value, key, value, ...
+  std::vector<std::vector<PickleValue>> containers;  ///< lists, sets, and dicts as key, value, key, ...
   std::vector<PickledTensor> tensors;
 
   /// \pre `value` is a text
   [[nodiscard]] std::string_view text(const PickleValue& value) const noexcept;
 
-  /// The items of a tuple or a list, or the keys and values of a dict in turn.
+  /// The items of a tuple, list or set, or the keys and values of a dict in turn.
   ///
   /// \pre `value` is one of them
   [[nodiscard]] std::span<const PickleValue> items(const PickleValue& value) const noexcept;

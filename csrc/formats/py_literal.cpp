@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/text.h"
 
 namespace penstock {
 namespace {
@@ -51,7 +52,7 @@ class Parser {
 
   [[noreturn]] void fail_unexpected(const std::string& wanted) const {
     if (at_ >= text_.size()) fail_at(at_, "the text ends where " + wanted + " should be");
-    fail_at(at_, py_quoted(text_.substr(at_, 1)) + " stands where " + wanted + " should be");
+    fail_at(at_, quoted_text(text_.substr(at_, 1)) + " stands where " + wanted + " should be");
   }
 
   [[nodiscard]] char peek(std::size_t ahead = 0) const {
@@ -110,7 +111,7 @@ class Parser {
   bool read_items(std::vector<PyLiteral>& items, char close, int depth) {
     bool comma = true;
     while (!take(close)) {
-      if (!comma) fail_unexpected("a comma or " + py_quoted({&close, 1}));
+      if (!comma) fail_unexpected("a comma or " + quoted_text({&close, 1}));
       items.push_back(value(depth + 1));
       comma = take(',');
     }
@@ -179,22 +180,12 @@ class Parser {
     switch (peek(1)) {
       case '\\':
       case '\'':
-      case '"':
-        out += peek(1);
-        break;
-      case 'n':
-        out += '\n';
-        break;
-      case 'r':
-        out += '\r';
-        break;
-      case 't':
-        out += '\t';
-        break;
-      case '\n':
-        break;
-      default:
-        fail_at(at_, "the string escape " + py_quoted(text_.substr(at_, 2)) + " is not supported");
+      case '"': out += peek(1); break;
+      case 'n': out += '\n'; break;
+      case 'r': out += '\r'; break;
+      case 't': out += '\t'; break;
+      case '\n': break;
+      default: fail_at(at_, "the string escape " + quoted_text(text_.substr(at_, 2)) + " is not supported");
     }
     at_ += 2;
   }
@@ -255,7 +246,7 @@ class Parser {
     if (name == "True" || name == "False" || name == "None") return result;
     at_ = begin;
     if (name.empty()) fail_unexpected("a value");
-    fail_at(begin, "the name " + py_quoted(name) + " is no literal");
+    fail_at(begin, "the name " + quoted_text(name) + " is no literal");
   }
 
   std::string_view text_;
@@ -273,21 +264,6 @@ const PyLiteral* PyLiteral::find(std::string_view key) const noexcept {
 
 PyLiteral parse_py_literal(std::string_view text, std::uint64_t offset, PyDialect dialect) {
   return Parser(text, offset, dialect).parse();
-}
-
-std::string py_quoted(std::string_view text) {
-  constexpr std::size_t kMostCharacters = 60;
-  constexpr std::string_view kHex = "0123456789abcdef";
-  std::string quoted = "'";
-  for (const char c : text.substr(0, kMostCharacters)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte < 0x7f) {
-      quoted += c;
-    } else {
-      quoted += {'\\', 'x', kHex[byte >> 4U], kHex[byte & 15U]};
-    }
-  }
-  return quoted + (text.size() > kMostCharacters ? "...'" : "'");
 }
 
 }  // namespace penstock

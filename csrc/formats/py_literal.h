@@ -39,7 +39,4 @@ enum class PyDialect : std::uint8_t { kPython2, kPython3 };
 [[nodiscard]] PyLiteral parse_py_literal(std::string_view text, std::uint64_t offset = 0,
                                          PyDialect dialect = PyDialect::kPython3);
 
-/// 'text' in quotes for a message: plain ASCII whatever the file held, and cut after 60 characters.
-[[nodiscard]] std::string py_quoted(std::string_view text);
-
 }  // namespace penstock

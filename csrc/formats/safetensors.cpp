@@ -4,29 +4,23 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "base/bytes.h"
 #include "base/error.h"
-#include "formats/py_literal.h"
+#include "base/text.h"
+#include "formats/safetensors_header.h"
 
 namespace penstock {
 namespace {
 
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::uint64_t kMostHeaderBytes = 100'000'000;
-constexpr std::size_t kMostNesting = 128;
-constexpr std::size_t kMostDimensions = 64;
-constexpr auto kMostNumber = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
 
 struct DTypeEntry {
   std::string_view name;
@@ -59,173 +53,6 @@ constexpr std::array kDTypes = {
     DTypeEntry{"F6_E3M2", std::nullopt, 6},
 };
 
-struct Tensor {
-  std::string name;
-  std::optional<std::string> dtype;
-  std::optional<std::vector<std::int64_t>> shape;
-  std::optional<std::vector<std::int64_t>> data_offsets;
-  std::uint64_t begin = 0;
-  std::uint64_t end = 0;
-};
-
-/// nlohmann's message without its tag and the bytes it quotes, which need not be UTF-8.
-std::string_view without_quotation(std::string_view message) {
-  const auto tag_end = message.find("] ");
-  if (tag_end != message.npos) message.remove_prefix(tag_end + 2);
-  return message.substr(0, message.find("; last read"));
-}
-
-/// Takes the header's JSON apart while nlohmann reads it. single-owner
-class HeaderReader final : public nlohmann::json::json_sax_t {
- public:
-  [[nodiscard]] std::vector<Tensor> take_tensors() { return std::move(tensors_); }
-
-  bool null() override { return other("null"); }
-  bool boolean(bool /*value*/) override { return other("a boolean"); }
-  bool number_integer(std::int64_t /*value*/) override { return other("a negative number"); }
-  bool number_float(double /*value*/, const std::string& text) override {
-    return other("the number " + py_quoted(text));
-  }
-  bool binary(binary_t& /*value*/) override { return other("binary"); }
-
-  bool number_unsigned(std::uint64_t value) override {
-    auto* numbers = current_numbers();
-    if (numbers == nullptr || depth() != kInTensorField) return other("a number");
-    if (value > kMostNumber) fail("a number does not fit in 63 bits");
-    numbers->push_back(static_cast<std::int64_t>(value));
-    return true;
-  }
-
-  bool string(std::string& value) override {
-    if (place_ == Place::kMetadata) return true;
-    if (place_ != Place::kDType) return other("a string");
-    tensors_.back().dtype = std::move(value);
-    return true;
-  }
-
-  bool start_object(std::size_t /*size*/) override {
-    const bool wanted = depth() == 0 || place_ == Place::kEntry || place_ == Place::kExtra;
-    if (!wanted) return other("an object");
-    open();
-    if (place_ == Place::kEntry && !in_metadata_) tensors_.back().name = entry_;
-    return true;
-  }
-
-  bool start_array(std::size_t /*size*/) override {
-    if (auto* numbers = current_numbers(); numbers != nullptr && depth() == kInTensor) {
-      numbers->clear();
-    } else if (place_ != Place::kExtra) {
-      return other("an array");
-    }
-    open();
-    return true;
-  }
-
-  bool key(std::string& name) override {
-    if (!keys_.back().insert(name).second) fail("the key " + py_quoted(name) + " stands twice in the header");
-    if (depth() == kInHeader) {
-      begin_entry(name);
-    } else if (depth() == kInTensor) {
-      place_ = in_metadata_ ? Place::kMetadata : tensor_place(name);
-    }
-    return true;
-  }
-
-  bool end_object() override { return close(); }
-  bool end_array() override { return close(); }
-
-  bool parse_error(std::size_t position, const std::string& /*token*/,
-                   const nlohmann::json::exception& error) override {
-    throw format_error("the header is not valid JSON")
-        .at_offset(kLengthBytes + (position == 0 ? 0 : position - 1))
-        .found(std::string(without_quotation(error.what())));
-  }
-
- private:
-  /// What the next value is.
-  enum class Place : std::uint8_t { kHeader, kEntry, kMetadata, kDType, kShape, kDataOffsets, kExtra };
-
-  static constexpr std::size_t kInHeader = 1;
-  static constexpr std::size_t kInTensor = 2;
-  static constexpr std::size_t kInTensorField = 3;
-
-  [[nodiscard]] std::size_t depth() const { return keys_.size(); }
-
-  void open() {
-    if (depth() == kMostNesting) fail("the header is nested too deeply");
-    keys_.emplace_back();
-  }
-
-  bool close() {
-    keys_.pop_back();
-    if (depth() == kInHeader && !in_metadata_) require_complete();
-    return true;
-  }
-
-  void begin_entry(const std::string& name) {
-    entry_ = name;
-    place_ = Place::kEntry;
-    in_metadata_ = name == "__metadata__";
-    if (!in_metadata_) tensors_.emplace_back();
-  }
-
-  static Place tensor_place(std::string_view name) {
-    if (name == "dtype") return Place::kDType;
-    if (name == "shape") return Place::kShape;
-    if (name == "data_offsets") return Place::kDataOffsets;
-    return Place::kExtra;
-  }
-
-  std::vector<std::int64_t>* current_numbers() {
-    if (place_ != Place::kShape && place_ != Place::kDataOffsets) return nullptr;
-    auto& numbers = place_ == Place::kShape ? tensors_.back().shape : tensors_.back().data_offsets;
-    if (!numbers) numbers.emplace();
-    return &*numbers;
-  }
-
-  /// Any value but the one that belongs here: right only in a field that is not ours.
-  bool other(const std::string& what) const {
-    if (place_ == Place::kExtra) return true;
-    fail(what + " stands where " + std::string(wanted()) + " should be");
-  }
-
-  [[nodiscard]] std::string_view wanted() const {
-    switch (place_) {
-      case Place::kHeader:
-        return "the header's object";
-      case Place::kEntry:
-        return in_metadata_ ? "the object of __metadata__" : "the object that describes a tensor";
-      case Place::kMetadata:
-        return "a string of __metadata__";
-      case Place::kDType:
-        return "the string of dtype";
-      case Place::kShape:
-        return "the whole numbers of shape";
-      default:
-        return "the two whole numbers of data_offsets";
-    }
-  }
-
-  void require_complete() const {
-    const Tensor& tensor = tensors_.back();
-    if (!tensor.dtype) fail("dtype is missing");
-    if (!tensor.shape) fail("shape is missing");
-    if (!tensor.data_offsets) fail("data_offsets is missing");
-    if (tensor.data_offsets->size() != 2) fail("data_offsets are not two numbers");
-    if (tensor.shape->size() > kMostDimensions) fail("there are more than 64 dimensions");
-  }
-
-  [[noreturn]] void fail(std::string problem) const {
-    throw format_error(std::move(problem)).in_field(entry_);
-  }
-
-  std::vector<Tensor> tensors_;
-  std::vector<std::unordered_set<std::string>> keys_;  ///< of every object or array that is open
-  std::string entry_;
-  Place place_ = Place::kHeader;
-  bool in_metadata_ = false;
-};
-
 std::uint64_t header_bytes_of(const ByteSource& file) {
   const auto prefix = file.read(0, kLengthBytes);
   const auto length = load_le<std::uint64_t>(prefix, 0);
@@ -243,31 +70,16 @@ std::uint64_t header_bytes_of(const ByteSource& file) {
   return length;
 }
 
-std::vector<Tensor> parse_header(std::string_view text) {
-  if (!text.starts_with('{'))
-    throw format_error("the header does not begin with '{'").at_offset(kLengthBytes);
-  // nlohmann takes a zero byte for the end of its input
-  if (const auto nul = text.find('\0'); nul != text.npos) {
-    throw format_error("the header is not valid JSON").at_offset(kLengthBytes + nul).found("a zero byte");
-  }
-  HeaderReader reader;
-  nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
-  return reader.take_tensors();
-}
-
-void sort_by_place(std::vector<Tensor>& tensors) {
-  for (Tensor& tensor : tensors) {
-    tensor.begin = static_cast<std::uint64_t>((*tensor.data_offsets)[0]);
-    tensor.end = static_cast<std::uint64_t>((*tensor.data_offsets)[1]);
-  }
-  std::sort(tensors.begin(), tensors.end(), [](const Tensor& a, const Tensor& b) {
+void sort_by_place(std::vector<SafetensorsEntry>& tensors) {
+  std::sort(tensors.begin(), tensors.end(), [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
     return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
   });
 }
 
-void require_tiled(const std::vector<Tensor>& tensors, std::uint64_t data_begin, std::uint64_t file_bytes) {
+void require_tiled(const std::vector<SafetensorsEntry>& tensors, std::uint64_t data_begin,
+                   std::uint64_t file_bytes) {
   std::uint64_t covered = 0;
-  for (const Tensor& tensor : tensors) {
+  for (const SafetensorsEntry& tensor : tensors) {
     if (tensor.end < tensor.begin)
       throw format_error("data_offsets end before they begin").in_field(tensor.name);
     if (tensor.begin != covered) {
@@ -286,30 +98,30 @@ void require_tiled(const std::vector<Tensor>& tensors, std::uint64_t data_begin,
       .found(std::to_string(file_bytes) + " bytes");
 }
 
-const DTypeEntry& dtype_entry(const Tensor& tensor) {
+const DTypeEntry& dtype_entry(const SafetensorsEntry& tensor) {
   for (const DTypeEntry& entry : kDTypes) {
-    if (entry.name == *tensor.dtype) return entry;
+    if (entry.name == tensor.dtype) return entry;
   }
-  throw format_error("an unknown dtype in the header").in_field(tensor.name).found(py_quoted(*tensor.dtype));
+  throw format_error("an unknown dtype in the header").in_field(tensor.name).found(quoted_text(tensor.dtype));
 }
 
-[[noreturn]] void fail_size(const Tensor& tensor) {
+[[noreturn]] void fail_size(const SafetensorsEntry& tensor) {
   throw format_error("data_offsets do not fit the shape")
       .in_field(tensor.name)
-      .needed("shape " + shape_text(*tensor.shape) + " of " + *tensor.dtype)
+      .needed("shape " + shape_text(tensor.shape) + " of " + tensor.dtype)
       .found(std::to_string(tensor.end - tensor.begin) + " bytes");
 }
 
-void require_size(const Tensor& tensor, std::uint64_t bits) {
+void require_size(const SafetensorsEntry& tensor, std::uint64_t bits) {
   std::optional<std::uint64_t> product = bits;
-  for (const std::int64_t length : *tensor.shape) {
+  for (const std::int64_t length : tensor.shape) {
     product = checked_multiply(*product, static_cast<std::uint64_t>(length));
     if (!product) fail_size(tensor);
   }
   if (*product % 8 != 0 || *product / 8 != tensor.end - tensor.begin) fail_size(tensor);
 }
 
-void add_tensor(FileLayout& layout, Tensor tensor, std::uint64_t data_begin) {
+void add_tensor(FileLayout& layout, SafetensorsEntry tensor, std::uint64_t data_begin) {
   const DTypeEntry& entry = dtype_entry(tensor);
   require_size(tensor, entry.bits);
   if (!entry.dtype) {
@@ -318,7 +130,7 @@ void add_tensor(FileLayout& layout, Tensor tensor, std::uint64_t data_begin) {
                                      "), which torch cannot hold; save it in another dtype"});
     return;
   }
-  std::vector<std::int64_t> shape = *std::move(tensor.shape);
+  std::vector<std::int64_t> shape = std::move(tensor.shape);
   if (*entry.dtype == DType::kFloat4E2M1FNx2) {
     if (shape.empty() || shape.back() % 2 != 0) {
       layout.refused.push_back(
@@ -345,13 +157,13 @@ void add_tensor(FileLayout& layout, Tensor tensor, std::uint64_t data_begin) {
 FileLayout parse_safetensors(const ByteSource& file) {
   const std::uint64_t header_bytes = header_bytes_of(file);
   const std::uint64_t data_begin = kLengthBytes + header_bytes;
-  auto tensors = parse_header(as_text(file.read(kLengthBytes, header_bytes)));
+  auto tensors = parse_safetensors_header(as_text(file.read(kLengthBytes, header_bytes)), kLengthBytes);
   sort_by_place(tensors);
   require_tiled(tensors, data_begin, file.size());
   FileLayout layout;
   layout.format = "safetensors";
   layout.container = Container::kMapping;
-  for (Tensor& tensor : tensors) add_tensor(layout, std::move(tensor), data_begin);
+  for (SafetensorsEntry& tensor : tensors) add_tensor(layout, std::move(tensor), data_begin);
   return layout;
 }
 

@@ -13,8 +13,9 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/text.h"
+#include "formats/deflate.h"
 #include "formats/pickle.h"
-#include "formats/py_literal.h"
 
 namespace penstock {
 namespace {
@@ -24,8 +25,6 @@ using Kind = PickleValue::Kind;
 constexpr std::uint64_t kMaxPickleBytes = std::uint64_t{64} << 20U;
 constexpr std::size_t kMaxNesting = 256;
 constexpr std::uint64_t kMaxLayoutBytes = std::uint64_t{1} << 28U;
-
-std::string bytes_text(std::uint64_t bytes) { return std::to_string(bytes) + " bytes"; }
 
 // --- the archive ------------------------------------------------------------------------------------
 
@@ -113,7 +112,7 @@ bool is_big_endian(const Archive& archive) {
   if (order == "little" || order == "big") return order == "big";
   throw format_error("the record " + entry->name + " is broken")
       .needed("'little' or 'big'")
-      .found(py_quoted(order));
+      .found(quoted_text(order));
 }
 
 // --- names ------------------------------------------------------------------------------------------
@@ -122,6 +121,10 @@ struct NamedTensor {
   std::string name;
   const PickledTensor* tensor;
 };
+
+std::string place_text(std::string_view path) {
+  return path.empty() ? "one at the top level" : "one inside " + quoted_text(path);
+}
 
 /// Walks a pickle's value and names the tensors it meets. single-owner
 class TensorWalk {
@@ -138,14 +141,16 @@ class TensorWalk {
   void visit_items(const PickleValue& value, std::size_t depth);
   void refuse_key_twice(std::span<const PickleValue> items);
   void visit_under(std::optional<std::string> key, const PickleValue& value, std::size_t depth);
+  void visit_in_set(const PickleValue& item, std::size_t depth);
   void add(const PickledTensor& tensor);
   void spend(std::uint64_t bytes);
   [[nodiscard]] std::optional<std::string> key_text(const PickleValue& key) const;
 
   const PickleData& data_;
-  std::vector<bool> open_;  ///< the lists and dicts around the current value
+  std::vector<bool> open_;  ///< the lists, sets and dicts around the current value
   std::string path_;
-  std::size_t unnameable_ = 0;  ///< how many keys around the current value are no names
+  std::size_t unnameable_ = 0;         ///< how many keys around the current value are no names
+  std::optional<std::size_t> set_at_;  ///< how much of path_ names the outermost set around the current value
   std::uint64_t spent_ = 0;
   std::vector<NamedTensor> found_;
 };
@@ -157,12 +162,17 @@ void TensorWalk::spend(std::uint64_t bytes) {
 }
 
 void TensorWalk::add(const PickledTensor& tensor) {
+  if (set_at_) {
+    throw format_error("the file holds a set of tensors, which have no order and no names")
+        .found(place_text(path_.substr(0, *set_at_)))
+        .hint("Save a list or a dict of them instead.");
+  }
   if (unnameable_ > 0) {
     throw format_error("a tensor lies under a dict key that is neither text nor an int")
-        .found(path_.empty() ? "one at the top level" : "one inside " + py_quoted(path_))
+        .found(place_text(path_))
         .hint("Use texts as keys.");
   }
-  if (!is_utf8(path_)) throw format_error("the name " + py_quoted(path_) + " is no UTF-8 text");
+  if (!is_utf8(path_)) throw format_error("the name " + quoted_text(path_) + " is no UTF-8 text");
   spend(sizeof(ArrayLayout) + path_.size() + 16 * tensor.shape.size());
   found_.push_back({path_, &tensor});
 }
@@ -183,6 +193,14 @@ void TensorWalk::visit_under(std::optional<std::string> key, const PickleValue& 
   unnameable_ -= key ? 0U : 1U;
 }
 
+void TensorWalk::visit_in_set(const PickleValue& item, std::size_t depth) {
+  const auto around = set_at_;
+  if (!set_at_) set_at_ = path_.size();
+  spend(sizeof(PickleValue));
+  visit(item, depth + 1);
+  set_at_ = around;
+}
+
 /// Python would keep the last value only. No writer does this.
 void TensorWalk::refuse_key_twice(std::span<const PickleValue> items) {
   std::vector<std::string> keys;
@@ -192,7 +210,7 @@ void TensorWalk::refuse_key_twice(std::span<const PickleValue> items) {
   }
   std::sort(keys.begin(), keys.end());
   const auto twice = std::adjacent_find(keys.begin(), keys.end());
-  if (twice != keys.end()) throw format_error("a dict has the key " + py_quoted(*twice) + " twice");
+  if (twice != keys.end()) throw format_error("a dict has the key " + quoted_text(*twice) + " twice");
 }
 
 void TensorWalk::visit_items(const PickleValue& value, std::size_t depth) {
@@ -200,9 +218,13 @@ void TensorWalk::visit_items(const PickleValue& value, std::size_t depth) {
   spend(items.size());
   const auto may_hold_tensors = [](const PickleValue& item) {
     return item.kind == Kind::kTensor || item.kind == Kind::kTuple || item.kind == Kind::kList ||
-           item.kind == Kind::kDict;
+           item.kind == Kind::kDict || item.kind == Kind::kSet;
   };
-  if (value.kind == Kind::kDict) {
+  if (value.kind == Kind::kSet) {
+    for (const PickleValue& item : items) {
+      if (may_hold_tensors(item)) visit_in_set(item, depth);
+    }
+  } else if (value.kind == Kind::kDict) {
     refuse_key_twice(items);
     for (std::size_t i = 0; i < items.size(); i += 2) {
       if (may_hold_tensors(items[i + 1])) visit_under(key_text(items[i]), items[i + 1], depth);
@@ -221,7 +243,7 @@ void TensorWalk::visit(const PickleValue& value, std::size_t depth) {
   }
   if (value.kind == Kind::kTensor) return add(data_.tensors[value.value]);
   if (value.kind == Kind::kTuple) return visit_items(value, depth);
-  if (value.kind != Kind::kList && value.kind != Kind::kDict) return;
+  if (value.kind != Kind::kList && value.kind != Kind::kDict && value.kind != Kind::kSet) return;
   if (open_[value.value]) throw format_error("the pickle has a container that contains itself");
   open_[value.value] = true;
   visit_items(value, depth);
@@ -230,6 +252,7 @@ void TensorWalk::visit(const PickleValue& value, std::size_t depth) {
 
 void refuse_duplicates(const std::vector<NamedTensor>& tensors) {
   std::vector<std::string_view> names;
+  names.reserve(tensors.size());
   for (const NamedTensor& each : tensors) names.emplace_back(each.name);
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
@@ -250,9 +273,26 @@ Container container_of(const PickleValue& root) {
   return root.kind == Kind::kDict ? Container::kMapping : Container::kSequence;
 }
 
+std::string hex(std::uint32_t number) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string text = "0x";
+  for (unsigned shift = 32; shift > 0; shift -= 4) text += kDigits[(number >> (shift - 4)) & 15U];
+  return text;
+}
+
+/// torch writes 0 where it was told not to compute one.
+void require_checksum(const ZipEntry& entry, Bytes bytes) {
+  const auto sum = crc32_of(bytes);
+  if (entry.crc32 == 0 || !sum || *sum == entry.crc32) return;
+  throw format_error("the record " + entry.name + " fails its CRC-32")
+      .needed(hex(entry.crc32))
+      .found(hex(*sum));
+}
+
 PickleData read_pickle(const Archive& archive, std::vector<std::byte>& bytes) {
   const ZipEntry& entry = *archive.find("data.pkl");
   bytes = archive.read(entry, kMaxPickleBytes);
+  require_checksum(entry, bytes);
   try {
     return evaluate_pickle(bytes);
   } catch (Error& error) {
@@ -273,56 +313,42 @@ class Storages {
   void refuse_overlaps() const;
 
  private:
-  struct Place {
-    std::uint64_t begin = 0;
-    std::uint64_t end = 0;
-    const ZipEntry* entry = nullptr;
-  };
-
-  Place& place_of(std::string_view key);
+  const ZipRecord& record_of(std::string_view key);
 
   const Archive& archive_;
-  std::map<std::string, Place, std::less<>> places_;  ///< by key
+  std::map<std::string, ZipRecord, std::less<>> records_;  ///< by key
 };
 
-Storages::Place& Storages::place_of(std::string_view key) {
-  const auto known = places_.find(key);
-  if (known != places_.end()) return known->second;
+const ZipRecord& Storages::record_of(std::string_view key) {
+  const auto known = records_.find(key);
+  if (known != records_.end()) return known->second;
   const std::string record = "data/" + std::string(key);
   const ZipEntry* const entry = archive_.find(record);
-  if (entry == nullptr) throw format_error("the archive lacks the record " + py_quoted(record));
-  const std::uint64_t begin = archive_.data_offset(*entry);
-  return places_.emplace(key, Place{begin, begin + entry->bytes, entry}).first->second;
+  if (entry == nullptr) throw format_error("the archive lacks the record " + quoted_text(record));
+  return records_.emplace(key, ZipRecord{entry, archive_.data_offset(*entry)}).first->second;
 }
 
 std::uint64_t Storages::locate(const PickledTensor& tensor) {
-  const Place& place = place_of(tensor.storage_key);
-  if (place.end - place.begin != tensor.storage_bytes) {
-    throw format_error("the record " + place.entry->name + " is not as large as the tensor's storage")
-        .at_offset(place.begin)
+  const ZipRecord& record = record_of(tensor.storage_key);
+  if (record.entry->bytes != tensor.storage_bytes) {
+    throw format_error("the record " + record.entry->name + " is not as large as the tensor's storage")
+        .at_offset(record.begin)
         .needed(bytes_text(tensor.storage_bytes))
-        .found(bytes_text(place.end - place.begin));
+        .found(bytes_text(record.entry->bytes));
   }
-  return place.begin;
+  return record.begin;
 }
 
 void Storages::refuse_overlaps() const {
-  std::vector<Place> places;
-  for (const auto& [key, place] : places_) {
-    if (place.begin < place.end) places.push_back(place);
-  }
-  std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) { return a.begin < b.begin; });
-  const auto clash = std::adjacent_find(places.begin(), places.end(),
-                                        [](const Place& a, const Place& b) { return b.begin < a.end; });
-  if (clash == places.end()) return;
-  const Place& next = *(clash + 1);
-  throw format_error("the records " + clash->entry->name + " and " + next.entry->name + " overlap")
-      .at_offset(next.begin);
+  std::vector<ZipRecord> records;
+  records.reserve(records_.size());
+  for (const auto& [key, record] : records_) records.push_back(record);
+  penstock::refuse_overlaps(std::move(records));
 }
 
 void refuse_lazy(const PickledTensor& tensor) {
   if (tensor.lazy_op.empty()) return;
-  const std::string op = py_quoted(tensor.lazy_op);
+  const std::string op = quoted_text(tensor.lazy_op);
   throw format_error("the tensor is a lazy " + op + " view, whose elements are not those in the file")
       .hint("Save tensor.resolve_conj().resolve_neg() instead.");
 }

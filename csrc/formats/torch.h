@@ -13,7 +13,9 @@ namespace penstock {
 /// error that gives the name.
 ///
 /// \throws Error kFormat for TorchScript, torch.export and sparse, quantized or nested tensors, for
-///         deflated, encrypted, overlapping or wrongly sized records, and for a broken pickle
+///         deflated, encrypted, overlapping or wrongly sized records, for tensors in a set,
+///         for a data.pkl that fails its CRC-32 (where there are one and zlib), and for a broken pickle.
+///         Records of tensors are not read, so their CRC-32 is not checked.
 [[nodiscard]] FileLayout parse_torch(const ByteSource& file, const ZipDirectory& directory);
 
 }  // namespace penstock

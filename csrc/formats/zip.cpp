@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/text.h"
 
 namespace penstock {
 namespace {
@@ -246,23 +247,6 @@ void check_local_header(Bytes header, const ZipEntry& entry) {
   }
 }
 
-/// The length of the UTF-8 sequence at the start of `text`; 0 when there is none.
-std::size_t utf8_sequence(std::string_view text) noexcept {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const auto first = byte(0);
-  if (first < 0x80) return 1;
-  const std::size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-  if (first < 0xC2 || first > 0xF4 || text.size() < length) return 0;
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0U) != 0x80) return 0;
-  }
-  const auto second = byte(1);
-  const bool overlong = (first == 0xE0 && second < 0xA0) || (first == 0xF0 && second < 0x90);
-  const bool surrogate = first == 0xED && second > 0x9F;
-  const bool beyond = first == 0xF4 && second > 0x8F;
-  return overlong || surrogate || beyond ? 0 : length;
-}
-
 }  // namespace
 
 const ZipEntry* ZipDirectory::find(std::string_view name) const noexcept {
@@ -298,13 +282,18 @@ std::uint64_t zip_data_offset(const ByteSource& file, const ZipDirectory& direct
   return data;
 }
 
-bool is_utf8(std::string_view text) noexcept {
-  while (!text.empty()) {
-    const std::size_t length = utf8_sequence(text);
-    if (length == 0) return false;
-    text.remove_prefix(length);
-  }
-  return true;
+void refuse_overlaps(std::vector<ZipRecord> records) {
+  const auto end = [](const ZipRecord& record) { return record.begin + record.entry->compressed_bytes; };
+  std::erase_if(records, [](const ZipRecord& record) { return record.entry->compressed_bytes == 0; });
+  std::sort(records.begin(), records.end(),
+            [](const ZipRecord& a, const ZipRecord& b) { return a.begin < b.begin; });
+  const auto clash =
+      std::adjacent_find(records.begin(), records.end(),
+                         [&](const ZipRecord& a, const ZipRecord& b) { return b.begin < end(a); });
+  if (clash == records.end()) return;
+  const ZipRecord& next = *(clash + 1);
+  throw format_error("the records " + clash->entry->name + " and " + next.entry->name + " overlap")
+      .at_offset(next.begin);
 }
 
 }  // namespace penstock

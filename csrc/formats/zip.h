@@ -44,7 +44,13 @@ struct ZipDirectory {
 [[nodiscard]] std::uint64_t zip_data_offset(const ByteSource& file, const ZipDirectory& directory,
                                             const ZipEntry& entry);
 
-/// Whether `text` is UTF-8 as Python's strict decoder takes it, so that it can become a `str`.
-[[nodiscard]] bool is_utf8(std::string_view text) noexcept;
+/// A record and the place of its bytes in the file.
+struct ZipRecord {
+  const ZipEntry* entry = nullptr;
+  std::uint64_t begin = 0;  ///< of its data, as zip_data_offset says
+};
+
+/// \throws Error kFormat, naming both, when two of the records share bytes
+void refuse_overlaps(std::vector<ZipRecord> records);
 
 }  // namespace penstock

@@ -14,10 +14,12 @@
 namespace penstock {
 namespace {
 
-std::int64_t checked_row_bytes(const std::string& name, DType dtype, const std::vector<std::int64_t>& row_shape) {
+std::int64_t checked_row_bytes(const std::string& name, DType dtype,
+                               const std::vector<std::int64_t>& row_shape) {
   auto bytes = static_cast<std::uint64_t>(item_bytes(dtype));
   for (const std::int64_t length : row_shape) {
-    const auto product = length < 0 ? std::nullopt : checked_multiply(bytes, static_cast<std::uint64_t>(length));
+    const auto product =
+        length < 0 ? std::nullopt : checked_multiply(bytes, static_cast<std::uint64_t>(length));
     if (!product) {
       throw Error(ErrorKind::kSchema, "a row of this shape is impossible")
           .in_field(name)
@@ -118,7 +120,7 @@ bool Column::is_contiguous(const RowLayout& layout) const {
 std::span<const ShardView> Column::views() {
   if (!opened_.load(std::memory_order_acquire)) {
     for (const auto& storage : storages_) (void)storage->data();
-    const std::lock_guard lock(viewing());
+    const std::scoped_lock lock(viewing());
     if (!opened_.load(std::memory_order_relaxed)) open();
   }
   return views_;
@@ -160,8 +162,8 @@ void Column::check_now_and_then() {
 
 void Column::raise_fault(const void* address) {
   const auto* fault = static_cast<const std::byte*>(address);
-  for (std::size_t i = 0; i < shards_.size(); ++i) {
-    Storage& storage = *storages_[shards_[i].storage];
+  for (const Shard& shard : shards_) {
+    Storage& storage = *storages_[shard.storage];
     const std::byte* data = storage.data();
     if (data == nullptr || fault < data || fault >= data + storage.size()) continue;
     storage.check();
@@ -171,7 +173,8 @@ void Column::raise_fault(const void* address) {
         .at_offset(static_cast<std::uint64_t>(fault - data))
         .hint("The disk or the network file system reported an error.");
   }
-  throw Error(ErrorKind::kShard, "bus error outside any shard: the output buffer is not usable").in_field(name_);
+  throw Error(ErrorKind::kShard, "bus error outside any shard: the output buffer is not usable")
+      .in_field(name_);
 }
 
 std::shared_ptr<Column> concatenate(const Column& a, const Column& b) {
@@ -179,7 +182,10 @@ std::shared_ptr<Column> concatenate(const Column& a, const Column& b) {
     const auto text = [](const Column& column) {
       return std::string(dtype_name(column.dtype())) + " rows of " + shape_text(column.row_shape());
     };
-    throw Error(ErrorKind::kSchema, "the datasets disagree").in_field(a.name()).needed(text(a)).found(text(b));
+    throw Error(ErrorKind::kSchema, "the datasets disagree")
+        .in_field(a.name())
+        .needed(text(a))
+        .found(text(b));
   }
   Column::Parts parts{a.name(), a.dtype(), a.row_shape(), {}, {}, {}, {}};
   for (const Column* each : {&a, &b}) {

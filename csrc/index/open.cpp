@@ -11,8 +11,15 @@
 namespace penstock {
 namespace {
 
+/// What a lone array without a name is called.
+constexpr const char* kLoneArray = "data";
+
 FileLayout parse(const OpenFile& file, const std::optional<RawFormat>& raw) {
-  return raw ? raw_layout(*raw, file.size()) : parse_file(file);
+  FileLayout layout = raw ? raw_layout(*raw, file.size()) : parse_file(file);
+  if (layout.container != Container::kArray) return layout;
+  for (ArrayLayout& array : layout.arrays) array.name = kLoneArray;
+  for (RefusedArray& refused : layout.refused) refused.name = kLoneArray;
+  return layout;
 }
 
 std::vector<std::string> names_of(const FileLayout& layout) {
@@ -38,11 +45,14 @@ std::string row_text(const ArrayLayout& array) {
 
 RowLayout row_layout(const ArrayLayout& array) {
   const bool native_is_big = std::endian::native == std::endian::big;
-  return {array.strides.front(), {array.strides.begin() + 1, array.strides.end()}, array.byte_swapped != native_is_big};
+  return {array.strides.front(),
+          {array.strides.begin() + 1, array.strides.end()},
+          array.byte_swapped != native_is_big};
 }
 
 bool same_rows(const ArrayLayout& a, const ArrayLayout& b) {
-  return a.dtype == b.dtype && std::equal(a.shape.begin() + 1, a.shape.end(), b.shape.begin() + 1, b.shape.end());
+  return a.dtype == b.dtype &&
+         std::equal(a.shape.begin() + 1, a.shape.end(), b.shape.begin() + 1, b.shape.end());
 }
 
 void require_rows(const std::string& path, const std::string& field, const ArrayLayout& array) {
@@ -61,7 +71,8 @@ FileSet::FileSet(std::span<const std::string> paths, const std::optional<RawForm
   for (const std::string& path : paths) {
     try {
       const OpenFile file(path);
-      files_.push_back({path, file.identity(), parse(file, raw), std::make_shared<FileStorage>(path, file.identity(), access)});
+      files_.push_back({path, file.identity(), parse(file, raw),
+                        std::make_shared<FileStorage>(path, file.identity(), access)});
     } catch (Error& error) {
       error.in_file(path);
       throw;
@@ -91,15 +102,43 @@ void FileSet::require_same_names(const File& file) const {
       .found("arrays " + list_text(actual));
 }
 
-void FileSet::require_none_refused() const {
+void FileSet::require_all_usable() const {
   for (const File& file : files_) {
-    if (file.layout.refused.empty()) continue;
-    const RefusedArray& refused = file.layout.refused.front();
-    throw format_error(refused.reason).in_file(file.path).in_field(refused.name);
+    if (!file.layout.refused.empty()) {
+      const RefusedArray& refused = file.layout.refused.front();
+      throw format_error(refused.reason).in_file(file.path).in_field(refused.name);
+    }
+    if (file.layout.arrays.empty())
+      throw Error(ErrorKind::kSchema, "the file holds no arrays").in_file(file.path);
   }
 }
 
-bool FileSet::holds_one(const File& file) { return file.layout.arrays.size() == 1 && file.layout.refused.empty(); }
+std::vector<std::shared_ptr<Column>> FileSet::columns(std::span<const std::string> arrays) const {
+  std::vector<std::shared_ptr<Column>> columns;
+  columns.reserve(arrays.size());
+  for (const std::string& array : arrays) columns.push_back(column(array, array));
+  for (const File& file : files_) require_same_rows(file, arrays);
+  return columns;
+}
+
+void FileSet::require_same_rows(const File& file, std::span<const std::string> arrays) const {
+  if (arrays.empty()) return;
+  const std::int64_t rows = find(file, arrays.front()).shape.front();
+  for (const std::string& array : arrays) {
+    const std::int64_t others = find(file, array).shape.front();
+    if (others == rows) continue;
+    throw Error(ErrorKind::kSchema, "the arrays of the file disagree in their number of rows")
+        .in_file(file.path)
+        .in_field(array)
+        .needed(std::to_string(rows) + " rows as in '" + arrays.front() + "'")
+        .found(std::to_string(others) + " rows")
+        .hint("Choose arrays with fields=.");
+  }
+}
+
+bool FileSet::holds_one(const File& file) {
+  return file.layout.arrays.size() == 1 && file.layout.refused.empty();
+}
 
 const ArrayLayout& FileSet::find(const File& file, const std::string& array) const {
   const bool only_one = holds_one(file) && holds_one(files_.front());

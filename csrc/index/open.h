@@ -34,8 +34,14 @@ class FileSet {
   ///         dtype or row shape (naming both); kFormat when it is one that torch cannot hold
   [[nodiscard]] std::shared_ptr<Column> column(const std::string& array, const std::string& field) const;
 
-  /// \throws Error kFormat naming the first array that cannot become a tensor, if there is one
-  void require_none_refused() const;
+  /// Several arrays of every file, whose rows belong together, called as they are.
+  ///
+  /// \throws Error as column(); kSchema when two arrays of a file differ in length
+  [[nodiscard]] std::vector<std::shared_ptr<Column>> columns(std::span<const std::string> arrays) const;
+
+  /// \throws Error kFormat naming the first array that cannot become a tensor, kSchema for the first file
+  ///         without any
+  void require_all_usable() const;
 
  private:
   struct File {
@@ -47,6 +53,7 @@ class FileSet {
 
   [[nodiscard]] static bool holds_one(const File& file);
   void require_same_names(const File& file) const;
+  void require_same_rows(const File& file, std::span<const std::string> arrays) const;
   [[nodiscard]] static std::shared_ptr<Storage> storage_for(const File& file, const ArrayLayout& array);
   [[nodiscard]] const ArrayLayout& find(const File& file, const std::string& array) const;
 

@@ -25,7 +25,7 @@ struct Frame {
 
 thread_local Frame* volatile active_frame PENSTOCK_HANDLER_TLS = nullptr;
 
-struct sigaction previous_action {};  // written under `installing`
+struct sigaction previous_action{};  // written under `installing`
 std::atomic<bool> passed_on_before{false};
 
 void unblock_sigbus() noexcept {
@@ -36,11 +36,11 @@ void unblock_sigbus() noexcept {
 }
 
 void die_by_default(int number) noexcept {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = SIG_DFL;
   sigaction(number, &action, nullptr);
   unblock_sigbus();
-  raise(number);
+  (void)raise(number);
 }
 
 void pass_on(int number, siginfo_t* info, void* context) noexcept {
@@ -69,16 +69,16 @@ bool is_ours(const struct sigaction& action) noexcept {
 }
 
 void ensure_handler() noexcept {
-  struct sigaction current {};
+  struct sigaction current{};
   sigaction(SIGBUS, nullptr, &current);
   if (is_ours(current)) return;
   static ForkSafeMutex& installing = *new ForkSafeMutex;
-  const std::lock_guard lock(installing);
+  const std::scoped_lock lock(installing);
   sigaction(SIGBUS, nullptr, &current);
   if (is_ours(current)) return;
   previous_action = current;
   passed_on_before.store(false);
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_sigaction = &on_sigbus;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   sigemptyset(&action.sa_mask);

@@ -50,7 +50,7 @@ int open_for_reading(const std::string& path) {
 }
 
 FileIdentity identify(const std::string& path, int descriptor) {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(descriptor, &status) != 0) throw system_error(path, "the file cannot be examined", errno);
   if (!S_ISREG(status.st_mode)) {
     throw Error(ErrorKind::kShard, "this is no regular file").in_file(path);
@@ -93,9 +93,10 @@ Error changed(const std::string& path, const FileIdentity& before, const FileIde
 bool is_network_file_system(int descriptor) {
 #ifdef __linux__
   // NFS, SMB, CIFS, SMB2, FUSE, Lustre, Ceph, 9P, GPFS, BeeGFS: statfs(2) and the systems' own headers.
-  constexpr std::array<std::uint32_t, 10> kMagic = {0x6969,     0x517B,     0xFF534D42, 0xFE534D42, 0x65735546,
-                                                    0x0BD00BD0, 0x00C36400, 0x01021997, 0x47504653, 0x19830326};
-  struct statfs status {};
+  constexpr std::array<std::uint32_t, 10> kMagic = {0x6969,     0x517B,     0xFF534D42, 0xFE534D42,
+                                                    0x65735546, 0x0BD00BD0, 0x00C36400, 0x01021997,
+                                                    0x47504653, 0x19830326};
+  struct statfs status{};
   if (::fstatfs(descriptor, &status) != 0) return false;
   return std::find(kMagic.begin(), kMagic.end(), static_cast<std::uint32_t>(status.f_type)) != kMagic.end();
 #else
@@ -143,7 +144,7 @@ FileStorage::~FileStorage() {
 
 const std::byte* FileStorage::data() {
   if (!opened_.load(std::memory_order_acquire)) {
-    const std::lock_guard lock(opening());
+    const std::scoped_lock lock(opening());
     if (!opened_.load(std::memory_order_relaxed)) open_now();
   }
   return address_;
@@ -163,7 +164,7 @@ void FileStorage::advise(AccessPattern pattern) const noexcept {
 }
 
 void FileStorage::check() const {
-  struct stat status {};
+  struct stat status{};
   if (::stat(path_.c_str(), &status) != 0) return;  // unlinked: what we hold is whole
   const FileIdentity now = identity_of(status);
   if (now.device != identity_.device || now.inode != identity_.inode) return;  // replaced: likewise

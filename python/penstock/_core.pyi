@@ -1,7 +1,7 @@
 """The compiled core. Not public: use the package."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, NoReturn, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -12,25 +12,31 @@ class _Build(TypedDict):
     sanitizers: str
     zlib: bool
 
+class _Bound(type):
+    """pybind11's metaclass."""
+
 _Capsule: TypeAlias = Any
 """A DLPack capsule."""
 
 _Rows: TypeAlias = Any
-"""Row numbers: a sequence of ints, or an integer array of shape (batch,); negative ones count from the end."""
+"""Row numbers: ints, or an integer array, shape (batch,); negative ones count from the end."""
+
+_Int64: TypeAlias = npt.NDArray[np.int64]
 
 BUILD: _Build
 
-class CumulativeIndex:
-    def __init__(self, rows_per_shard: npt.NDArray[np.int64]) -> None: ...  # shape (shards,)
+class CumulativeIndex(metaclass=_Bound):
+    def __init__(self, rows_per_shard: _Int64) -> None: ...  # shape (shards,)
     @property
     def num_rows(self) -> int: ...
     @property
     def num_shards(self) -> int: ...
     @property
     def memory_bytes(self) -> int: ...
-    def locate(self, rows: _Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...  # shard, row inside: (batch,)
+    def locate(self, rows: _Rows) -> tuple[_Int64, _Int64]: ...  # shard, row inside: (batch,)
 
-class Column:
+class Column(metaclass=_Bound):
+    def __init__(self, *args: NoReturn, **kwargs: NoReturn) -> None: ...  # raises: there is no constructor
     @staticmethod
     def in_memory(name: str, dtype: str, capsule: _Capsule) -> Column: ...
     @property
@@ -48,7 +54,7 @@ class Column:
     @property
     def is_dlpack(self) -> bool: ...
 
-class FileSet:
+class FileSet(metaclass=_Bound):
     def __init__(
         self,
         paths: Sequence[str | bytes],
@@ -60,9 +66,10 @@ class FileSet:
     @property
     def names(self) -> list[str]: ...
     def column(self, array: str, field: str) -> Column: ...
-    def require_none_refused(self) -> None: ...
+    def columns(self, arrays: Sequence[str]) -> list[Column]: ...
+    def require_all_usable(self) -> None: ...
 
-class Table:
+class Table(metaclass=_Bound):
     def __init__(self, columns: Sequence[Column]) -> None: ...
     def __getstate__(self) -> tuple[Any, ...]: ...
     def __setstate__(self, state: tuple[Any, ...]) -> None: ...
@@ -78,3 +85,4 @@ def num_threads() -> int: ...
 def set_num_threads(count: int) -> None: ...
 def set_default_num_threads(count: int) -> None: ...
 def recycled_bytes() -> int: ...
+def row_numbers(indices: _Rows, num_rows: int) -> npt.NDArray[np.int64]: ...

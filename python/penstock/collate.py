@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import torch
 from torch import Tensor
@@ -60,7 +60,11 @@ class Structure:
         """The same for a sample that the default collate shall recognise."""
         if self.kind == "tensor":
             return tensors[0].as_subclass(_TensorSample)
-        return _TupleSample(tensors) if self.kind == "tuple" else _DictSample(zip(self.names, tensors, strict=True))
+        return (
+            _TupleSample(tensors)
+            if self.kind == "tuple"
+            else _DictSample(zip(self.names, tensors, strict=True))
+        )
 
     def unpack(self, packed: Any) -> list[Tensor]:
         """The inverse of `pack`, for an `out=` argument.
@@ -91,19 +95,30 @@ def torch_dtype(column: _core.Column) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     raise SchemaError(
-        f"torch {torch.__version__} has no dtype {column.dtype}", field=column.name, hint="Install a newer torch."
+        f"torch {torch.__version__} has no dtype {column.dtype}",
+        field=column.name,
+        hint="Install a newer torch.",
     )
 
 
 def plain_indices(indices: Any) -> Any:
-    """Row numbers as the core takes them: a sequence of ints, or a numpy array.
+    """Row numbers as the core takes them: a list, a tuple, a range or an array.
 
     Raises:
-        SchemaError: It is a tensor of another kind of numbers.
+        SchemaError: They are no sequence.
     """
     if isinstance(indices, Tensor):
         return indices.detach().cpu().numpy()
-    return indices
+    if hasattr(indices, "__len__"):
+        return indices
+    try:
+        return list(indices)
+    except TypeError:
+        raise SchemaError(
+            "row numbers must be a sequence",
+            expected="ints, or an integer array",
+            actual=type(indices).__name__,
+        ) from None
 
 
 class Table:
@@ -125,12 +140,16 @@ class Table:
     def gather(self, indices: Any, *, pin_memory: bool = False) -> list[Tensor]:
         """One new tensor per field, shape (len(indices), *row_shape)."""
         if pin_memory:
-            return self.gather_into(indices, [self._pinned(i, len(indices)) for i in range(len(self.columns))])
+            return self.gather_into(
+                indices, [self._pinned(i, len(indices)) for i in range(len(self.columns))]
+            )
         if get_worker_info() is not None:
             _core.set_default_num_threads(1)
-            return self.gather_into(indices, [self._shared(i, len(indices)) for i in range(len(self.columns))])
-        capsules = self.core.gather(plain_indices(indices))
-        return [self._from_capsule(i, capsule) for i, capsule in enumerate(capsules)]
+            return self.gather_into(
+                indices, [self._shared(i, len(indices)) for i in range(len(self.columns))]
+            )
+        capsules = self.core.gather(indices)
+        return [self._from_capsule(i, capsule, len(indices)) for i, capsule in enumerate(capsules)]
 
     def gather_into(self, indices: Any, outs: list[Tensor]) -> list[Tensor]:
         """Fill and return the given tensors, one per field.
@@ -140,16 +159,14 @@ class Table:
         """
         for i, out in enumerate(outs):
             self._require_fits(i, out, len(indices))
-        self.core.gather_into(plain_indices(indices), [self._to_capsule(i, out) for i, out in enumerate(outs)])
+        self.core.gather_into(indices, [self._to_capsule(i, out) for i, out in enumerate(outs)])
         return outs
 
-    def _from_capsule(self, i: int, capsule: Any) -> Tensor:
-        tensor = torch.from_dlpack(capsule)
-        column = self.columns[i]
-        if column.is_dlpack:
+    def _from_capsule(self, i: int, capsule: Any, count: int) -> Tensor:
+        tensor: Tensor = torch.from_dlpack(capsule)
+        if self.columns[i].is_dlpack:
             return tensor
-        count = tensor.numel() // max(1, column.row_bytes)
-        return tensor.view(self._dtypes[i]).view(count, *column.row_shape)
+        return tensor.view(self._dtypes[i]).view(self._shape(i, count))
 
     def _to_capsule(self, i: int, out: Tensor) -> Any:
         flat = out.detach()
@@ -185,37 +202,28 @@ class Table:
         raise SchemaError("out= does not fit", field=self.columns[i].name, expected=needed, actual=found)
 
 
-class Source(Protocol):
-    """What Samples need of a dataset."""
-
-    @property
-    def table(self) -> Table:
-        """Where the rows lie."""
-
-    @property
-    def transform(self) -> Transform | None:
-        """What is called on each sample, if anything."""
-
-
 class Samples(Sequence[Any]):
     """The samples of one batch, before any byte of them has been read.
 
     A true sequence of ordinary samples for whoever looks at them one by one; `collate`, and torch's
-    default collate, ask for the whole batch at once instead and never make single samples.
+    default collate, ask for the whole batch at once instead and make no single samples (but for the
+    first, which torch looks at to know what they are).
 
-    Looking at one sample assembles the whole batch; samples are views of it.
+    Looking at one sample assembles the whole batch; the sample is a copy of its rows. What is done to a
+    sample shows in the batch that is made of it, as with a list.
     """
 
-    def __init__(self, source: Source, rows: Any) -> None:
-        self._source = source
+    def __init__(self, table: Table, rows: Any) -> None:
+        self._table = table
         self._rows = rows
         self._tensors: list[Tensor] | None = None
+        self._given: dict[int, tuple[Sample, list[Tensor]]] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __repr__(self) -> str:
-        return f"Samples({len(self)} rows of {self._source!r})"
+        return f"Samples({len(self)} of {', '.join(self._table.structure.names)})"
 
     @overload
     def __getitem__(self, i: int) -> Sample: ...
@@ -226,10 +234,11 @@ class Samples(Sequence[Any]):
             return [self[k] for k in range(len(self))[i]]
         if not -len(self) <= i < len(self):
             raise IndexError(f"sample {i} of a batch of {len(self)}")
-        fields = [tensor[i] for tensor in self._assembled()]
-        if self._source.transform is None:
-            return self._source.table.structure.pack_marked(fields)
-        return transformed(self._source.transform, self._source.table.structure.pack(fields), self._rows[i])
+        i %= len(self)
+        if i not in self._given:
+            fields = [tensor[i].clone() for tensor in self._assembled()]
+            self._given[i] = self._table.structure.pack_marked(fields), fields
+        return self._given[i][0]
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
@@ -249,19 +258,24 @@ class Samples(Sequence[Any]):
         Raises:
             IndexError: A row number is outside the dataset.
             ShardError: A file can no longer be read.
-            SampleError: The transform failed.
         """
-        if self._source.transform is not None:
-            return default_collate(list(self))
+        if any(_was_changed(sample, fields) for sample, fields in self._given.values()):
+            return default_collate([_plain(sample) for sample in self])
         tensors, self._tensors = self._tensors, None
         if tensors is None or pin_memory:
-            tensors = self._source.table.gather(self._rows, pin_memory=pin_memory)
-        return self._source.table.structure.pack_batch(tensors)
+            tensors = self._table.gather(self._rows, pin_memory=pin_memory)
+        return self._table.structure.pack_batch(tensors)
 
     def _assembled(self) -> list[Tensor]:
         if self._tensors is None:
-            self._tensors = self._source.table.gather(self._rows)
+            self._tensors = self._table.gather(self._rows)
         return self._tensors
+
+
+def _was_changed(sample: Sample, fields: list[Tensor]) -> bool:
+    """Whether anything was done to a sample since it was made of these fields."""
+    same = not isinstance(sample, dict) or list(map(id, sample.values())) == list(map(id, fields))
+    return not same or any(field._version > 0 for field in fields)
 
 
 def transformed(transform: Transform, sample: Any, row: Any) -> Any:
@@ -273,9 +287,7 @@ def transformed(transform: Transform, sample: Any, row: Any) -> Any:
     try:
         return transform(sample)
     except Exception as error:
-        raise SampleError(
-            f"the transform raised {type(error).__name__}: {error}", row=int(row)
-        ) from error
+        raise SampleError(f"the transform raised {type(error).__name__}: {error}", row=int(row)) from error
 
 
 def _plain(sample: Any) -> Any:

@@ -32,7 +32,6 @@ class PenstockError(Exception):
         expected: str | None = None,
         actual: str | None = None,
         hint: str | None = None,
-        errno: int | None = None,
     ) -> None:
         super().__init__(problem)
         self.problem = problem
@@ -43,8 +42,6 @@ class PenstockError(Exception):
         self.expected = expected
         self.actual = actual
         self.hint = hint
-        if errno is not None:
-            self.errno = errno
 
     def __str__(self) -> str:
         where = [] if self.field is None else [f"field {self.field!r}"]
@@ -64,9 +61,8 @@ class PenstockError(Exception):
 
 def _rebuild(cls: type[PenstockError], problem: str, facts: dict[str, Any]) -> PenstockError:
     error = cls(problem)
-    error.__dict__.update(facts)
-    if isinstance(error, OSError) and "errno" in facts:
-        error.errno = facts["errno"]
+    for name, value in facts.items():
+        setattr(error, name, value)
     return error
 
 
@@ -75,7 +71,18 @@ class FormatError(PenstockError, ValueError):
 
 
 class ShardError(PenstockError, OSError):
-    """This file cannot be read, or cannot be read any more: missing, truncated, changed, I/O error."""
+    """This file cannot be read, or cannot be read any more: missing, truncated, changed, I/O error.
+
+    Attributes:
+        errno: The system's number for what failed, or None.
+    """
+
+    def __init__(self, problem: str, *, errno: int | None = None, **facts: Any) -> None:
+        super().__init__(problem, **facts)
+        self.errno = errno
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.problem, {**self.__dict__, "errno": self.errno})
 
 
 class SampleError(PenstockError, RuntimeError):

@@ -28,9 +28,9 @@ TEST_CASE("memory that was given back is used again, and never while it is held"
 TEST_CASE("buffers of all sizes are aligned, distinct and writable to the end") {
   std::vector<BatchBuffer> held;
   std::set<std::byte*> addresses;
-  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{63}, std::size_t{65535},
-                                  std::size_t{65536}, std::size_t{2'097'151}, std::size_t{2'097'152},
-                                  std::size_t{38'535'168}}) {
+  for (const std::size_t bytes :
+       {std::size_t{0}, std::size_t{1}, std::size_t{63}, std::size_t{65535}, std::size_t{65536},
+        std::size_t{2'097'151}, std::size_t{2'097'152}, std::size_t{38'535'168}}) {
     held.emplace_back(bytes);
     CHECK(reinterpret_cast<std::uintptr_t>(held.back().data()) % 64 == 0);
     std::memset(held.back().data(), 0xCD, bytes);

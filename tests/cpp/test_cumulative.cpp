@@ -53,7 +53,8 @@ TEST_CASE("random indexes agree with the walk") {
 }
 
 TEST_CASE("division is exact around every boundary of large equal shards") {
-  for (const std::int64_t length : {std::int64_t{1}, std::int64_t{3}, std::int64_t{999'999'937}, std::int64_t{1} << 40}) {
+  for (const std::int64_t length :
+       {std::int64_t{1}, std::int64_t{3}, std::int64_t{999'999'937}, std::int64_t{1} << 40}) {
     const std::vector<std::int64_t> counts(4000, length);
     const CumulativeIndex index(counts);
     CHECK(index.memory_bytes() == 0);
@@ -68,7 +69,8 @@ TEST_CASE("division is exact around every boundary of large equal shards") {
 TEST_CASE("ten million shards and 10**12 rows: 16 bytes a shard at most") {
   constexpr std::int64_t kShards = 10'000'000;
   std::vector<std::int64_t> counts(kShards);
-  for (std::int64_t i = 0; i < kShards; ++i) counts[static_cast<std::size_t>(i)] = 100'000 + (i % 2 == 0 ? 1 : -1);
+  for (std::int64_t i = 0; i < kShards; ++i)
+    counts[static_cast<std::size_t>(i)] = 100'000 + (i % 2 == 0 ? 1 : -1);
   const CumulativeIndex index(counts);
   CHECK(index.num_rows() == 1'000'000'000'000);
   CHECK(index.memory_bytes() <= 16 * kShards + 64);

@@ -57,7 +57,8 @@ void require_gathers(const Sample& sample, std::int64_t count, std::uint64_t see
   Column& column = *sample.column;
   const auto row_bytes = static_cast<std::size_t>(column.row_bytes());
   std::vector<std::int64_t> rows(static_cast<std::size_t>(count));
-  for (auto& row : rows) row = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(column.num_rows()));
+  for (auto& row : rows)
+    row = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(column.num_rows()));
   constexpr std::size_t kGuard = 64;
   Buffer out(rows.size() * row_bytes + kGuard, std::byte{0xAB});
   gather(column, rows, out.data());
@@ -107,7 +108,8 @@ TEST_CASE("strides and byte order: each row equals a loop over its elements") {
     const std::vector<std::int64_t> shape = {static_cast<std::int64_t>(1 + random() % 4),
                                              static_cast<std::int64_t>(1 + random() % 4),
                                              static_cast<std::int64_t>(random() % 4)};
-    const DType dtype = std::vector{DType::kUInt8, DType::kInt16, DType::kFloat32, DType::kComplex64}[random() % 4];
+    const DType dtype =
+        std::vector{DType::kUInt8, DType::kInt16, DType::kFloat32, DType::kComplex64}[random() % 4];
     const std::int64_t item = item_bytes(dtype);
     RowLayout layout;
     layout.byte_swapped = random() % 2 == 0;
@@ -162,13 +164,14 @@ class TemporaryFile {
 std::shared_ptr<Column> column_over(const TemporaryFile& file, std::int64_t rows, std::int64_t row_bytes,
                                     FileAccess access) {
   const FileIdentity identity = OpenFile(file.path()).identity();
-  return std::make_shared<Column>(Column::Parts{"x",
-                                                DType::kUInt8,
-                                                {row_bytes},
-                                                {std::make_shared<FileStorage>(file.path(), identity, access)},
-                                                {{row_bytes, {1}, false}},
-                                                {Shard{}},
-                                                {rows}});
+  return std::make_shared<Column>(
+      Column::Parts{"x",
+                    DType::kUInt8,
+                    {row_bytes},
+                    {std::make_shared<FileStorage>(file.path(), identity, access)},
+                    {{row_bytes, {1}, false}},
+                    {Shard{}},
+                    {rows}});
 }
 
 TEST_CASE("a file that shrinks while it is mapped or read is an error that names it, on any thread") {
@@ -205,8 +208,13 @@ TEST_CASE("a file that was replaced between its header and its first row is refu
 TEST_CASE("parts that do not fit together are refused") {
   const auto bytes = std::make_shared<Buffer>(100);
   const auto make = [&](std::int64_t rows, std::int64_t stride, std::uint64_t offset, std::uint32_t storage) {
-    return Column({"x", DType::kUInt8, {10}, {memory_storage(*bytes, bytes)}, {{stride, {1}, false}},
-                   {Shard{offset, storage, 0}}, {rows}});
+    return Column({"x",
+                   DType::kUInt8,
+                   {10},
+                   {memory_storage(*bytes, bytes)},
+                   {{stride, {1}, false}},
+                   {Shard{offset, storage, 0}},
+                   {rows}});
   };
   CHECK_NOTHROW(make(10, 10, 0, 0));
   CHECK_THROWS_AS(make(11, 10, 0, 0), Error);

@@ -5,6 +5,7 @@
 #include <random>
 #include <string>
 
+#include "recording_source.h"
 #include "zip_writer.h"
 
 namespace penstock {
@@ -36,11 +37,6 @@ std::string deflate(const std::string& data) {
 
 ZipWriter::Lies deflated(const std::string& data) {
   return {.method = 8, .crc32 = 0x12345678, .bytes = data.size()};
-}
-
-bool has_zlib() {
-  return !contains(refusal(ZipWriter().add("a.npy", deflate(kFloats), deflated(kFloats)).finish()),
-                   "no zlib");
 }
 
 TEST_CASE("a stored entry lies where it is in the archive") {
@@ -158,6 +154,18 @@ TEST_CASE("a deflate stream that is broken or too short is refused") {
   CHECK(contains(with(deflate(kFloats).substr(0, 50)), "less than"));
 }
 
+TEST_CASE("entries that overlap are refused") {
+  const std::string inner = "PK\3\4" + le(0, 22) + le(5, 2) + le(0, 2) + "b.npy" + kFloats;
+  const std::string array = npy("'|u1'", "(" + std::to_string(inner.size()) + ",)", 0) + inner;
+  ZipWriter writer;
+  const std::uint64_t begin = array.size() - inner.size() + 35;  // of inner: behind a header of a.npy
+  writer.add("a.npy", array);
+  writer.add("b.npy", "",
+             {.bytes = kFloats.size(), .compressed_bytes = kFloats.size(), .header_offset = begin});
+  CHECK(contains(refusal(writer.finish()), "a.npy and b.npy overlap"));
+  CHECK(contains(refusal(writer.add("c.npy", kFloats).finish()), "overlap"));
+}
+
 TEST_CASE("two arrays of one name, or none at all, are refused") {
   const std::string records = npy("[('p', '<f4')]", "(3,)", 12);
   CHECK(contains(refusal(ZipWriter().add("s.npy", records).add("s.p.npy", kFloats).finish()), "same name"));
@@ -174,12 +182,7 @@ TEST_CASE("any bytes give a layout in bounds or an error: npz") {
   int accepted = 0;
   for (int i = 0; i < 20'000; ++i) {
     const std::string file = damaged(valid, random);
-    try {
-      check_in_bounds(layout_of(file), file.size());
-      ++accepted;
-    } catch (const Error& error) {
-      REQUIRE(error.kind() == ErrorKind::kFormat);
-    }
+    accepted += accepts_soundly([&] { return layout_of(file); }, file.size()) ? 1 : 0;
   }
   CHECK((accepted > 100 || !has_zlib()));
 }

@@ -8,24 +8,18 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "format_checks.h"
 #include "formats/raw.h"
 
 using namespace penstock;
+using namespace penstock::testing;
 
 namespace {
-
-using Numbers = std::vector<std::int64_t>;
 
 constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
 
 Error error_of(const RawFormat& raw, std::uint64_t file_bytes) {
-  try {
-    (void)raw_layout(raw, file_bytes);
-  } catch (const Error& error) {
-    return error;
-  }
-  FAIL("no error");
-  return format_error("");
+  return error_from([&] { return raw_layout(raw, file_bytes); });
 }
 
 }  // namespace

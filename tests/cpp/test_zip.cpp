@@ -5,6 +5,7 @@
 #include <random>
 #include <string>
 
+#include "recording_source.h"
 #include "zip_writer.h"
 
 namespace penstock {

@@ -1,33 +1,30 @@
 #pragma once
 
-// What the tests of archives share: a writer that can lie, a source that remembers, damage, and the
-// promise every layout must keep.
+// What the tests of archives share: a writer that can lie, and damage.
 
-#include <doctest/doctest.h>
-
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <random>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
-#include "base/byte_source.h"
 #include "base/bytes.h"
-#include "base/error.h"
-#include "formats/layout.h"
+#include "format_checks.h"
+#include "formats/deflate.h"
 
 namespace penstock::testing {
 
-/// `value` as `bytes` little-endian bytes, zeros from the ninth on.
-inline std::string le(std::uint64_t value, int bytes) {
-  std::string text;
-  for (int i = 0; i < bytes; ++i, value >>= 8U) text += static_cast<char>(value & 0xFFU);
-  return text;
+inline bool has_zlib() { return crc32_of(Bytes()).has_value(); }
+
+/// The CRC-32 of a record, bit by bit.
+inline std::uint32_t checksum_of(std::string_view bytes) {
+  std::uint32_t crc = ~0U;
+  for (const char byte : bytes) {
+    crc ^= static_cast<unsigned char>(byte);
+    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1U) ^ (crc % 2 == 1 ? 0xEDB88320U : 0U);
+  }
+  return ~crc;
 }
 
 /// Writes zip archives, broken ones too: whatever is set here goes into the directory as it is.
@@ -101,29 +98,6 @@ class ZipWriter {
   std::uint64_t entries_ = 0;
 };
 
-/// A file in memory that remembers which of its bytes were read.
-class RecordingSource final : public ByteSource {
- public:
-  explicit RecordingSource(std::string file) : file_(std::move(file)), was_read_(file_.size()) {}
-
-  [[nodiscard]] std::uint64_t size() const noexcept override { return file_.size(); }
-
-  [[nodiscard]] bool was_read(std::uint64_t begin, std::uint64_t bytes) const {
-    const auto first = was_read_.begin() + static_cast<std::ptrdiff_t>(begin);
-    return std::find(first, first + static_cast<std::ptrdiff_t>(bytes), true) !=
-           first + static_cast<std::ptrdiff_t>(bytes);
-  }
-
- private:
-  void copy(std::uint64_t offset, std::span<std::byte> out) const override {
-    std::memcpy(out.data(), file_.data() + offset, out.size());
-    std::fill_n(was_read_.begin() + static_cast<std::ptrdiff_t>(offset), out.size(), true);
-  }
-
-  std::string file_;
-  mutable std::vector<bool> was_read_;
-};
-
 /// The text with a few bits flipped, bytes overwritten, cut out or put in.
 inline std::string damaged(std::string text, std::mt19937& random) {
   const auto below = [&](std::size_t end) {
@@ -132,56 +106,15 @@ inline std::string damaged(std::string text, std::mt19937& random) {
   for (std::size_t left = 1 + below(3); left > 0 && !text.empty(); --left) {
     const std::size_t at = below(text.size());
     switch (below(6)) {
-      case 0:
-        text[at] = static_cast<char>(static_cast<unsigned char>(text[at]) ^ (1U << below(8)));
-        break;
-      case 1:
-        text[at] = static_cast<char>(below(256));
-        break;
-      case 2:
-        text.erase(at, 1 + below(8));
-        break;
-      case 3:
-        text.insert(at, text.substr(below(text.size()), 1 + below(40)));
-        break;
-      case 4:
-        text.replace(at, 4, le(below(2) == 0 ? 0xFFFFFFFF : 0x7FFFFFFF, 4));
-        break;
-      default:
-        text.resize(at);
+      case 0: text[at] = static_cast<char>(static_cast<unsigned char>(text[at]) ^ (1U << below(8))); break;
+      case 1: text[at] = static_cast<char>(below(256)); break;
+      case 2: text.erase(at, 1 + below(8)); break;
+      case 3: text.insert(at, text.substr(below(text.size()), 1 + below(40))); break;
+      case 4: text.replace(at, 4, le(below(2) == 0 ? 0xFFFFFFFF : 0x7FFFFFFF, 4)); break;
+      default: text.resize(at);
     }
   }
   return text;
-}
-
-/// Checks what ArrayLayout promises of every array.
-inline void check_in_bounds(const FileLayout& layout, std::uint64_t file_bytes) {
-  for (const ArrayLayout& array : layout.arrays) {
-    REQUIRE(array.strides.size() == array.shape.size());
-    const auto span = spanned_bytes(array.shape, array.strides, item_bytes(array.dtype));
-    REQUIRE(span.has_value());
-    const std::uint64_t total = array.deflated ? array.deflated->inflated_bytes : file_bytes;
-    REQUIRE(in_bounds(total, array.offset, span.value_or(0)));
-    if (array.deflated) {
-      REQUIRE(in_bounds(file_bytes, array.deflated->offset, array.deflated->compressed_bytes));
-    }
-  }
-}
-
-inline bool contains(std::string_view text, std::string_view part) {
-  return text.find(part) != std::string_view::npos;
-}
-
-/// What `parse` said when it refused; "accepted" when it did not.
-template <typename Parse>
-std::string refusal_of(const Parse& parse) {
-  try {
-    parse();
-  } catch (const Error& error) {
-    REQUIRE(error.kind() == ErrorKind::kFormat);
-    return error.problem();
-  }
-  return "accepted";
 }
 
 }  // namespace penstock::testing

@@ -11,10 +11,21 @@ import numpy.typing as npt
 import torch
 import torch.utils.data
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from penstock import _core
-from penstock.collate import Batch, Sample, Samples, Structure, Table, Transform, plain_indices, torch_dtype, transformed
-from penstock.errors import RowError, SchemaError
+from penstock.collate import (
+    Batch,
+    Sample,
+    Samples,
+    Structure,
+    Table,
+    Transform,
+    plain_indices,
+    torch_dtype,
+    transformed,
+)
+from penstock.errors import SchemaError
 
 __all__ = ["ConcatDataset", "Dataset", "Field", "Subset"]
 
@@ -55,12 +66,17 @@ class Dataset(torch.utils.data.Dataset[Any]):
 
     transform: Transform | None
 
-    def __init__(self, table: Table, *, target: str | None = None, transform: Transform | None = None) -> None:
+    def __init__(
+        self, table: Table, *, target: str | None = None, transform: Transform | None = None
+    ) -> None:
         if target is not None and target not in table.structure.names:
             raise SchemaError(
-                "target= names no field", expected=f"one of {', '.join(table.structure.names)}", actual=repr(target)
+                "target= names no field",
+                expected=f"one of {', '.join(table.structure.names)}",
+                actual=repr(target),
             )
         self._table = table
+        self._rows: Rows | None = None  # rows of the table, where they are not all of them in order
         self._target = target
         self._targets: Rows | None = None
         self.transform = transform
@@ -103,7 +119,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
         return self._targets
 
     def __len__(self) -> int:
-        return self.table.core.num_rows
+        return self.table.core.num_rows if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: int) -> Sample:
         """Sample `index`, an owned copy; negative numbers count from the end.
@@ -116,9 +132,17 @@ class Dataset(torch.utils.data.Dataset[Any]):
         sample = self.table.structure.pack(fields)
         return sample if self.transform is None else transformed(self.transform, sample, index)
 
-    def __getitems__(self, indices: Sequence[int]) -> Samples:
-        """The samples of one batch, for `collate`. Reads nothing yet."""
-        return Samples(self, self._to_rows(indices))
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
+        """The samples of one batch, for `collate`. Without a transform, nothing is read yet."""
+        rows = self._to_rows(plain_indices(indices))
+        if self.transform is None:
+            return Samples(self.table, rows)
+        tensors = self.table.gather(rows)
+        pack = self.table.structure.pack
+        return [
+            transformed(self.transform, pack([tensor[k] for tensor in tensors]), row)
+            for k, row in enumerate(indices)
+        ]
 
     def gather(self, indices: Any, out: Any = None, pin_memory: bool = False) -> Batch:
         """Assemble the given rows into one batch.
@@ -139,11 +163,14 @@ class Dataset(torch.utils.data.Dataset[Any]):
             SchemaError: `indices` are no whole numbers, or `out` does not fit.
             ShardError: A file can no longer be read.
         """
-        rows = self._to_rows(_sized(indices))
+        indices = plain_indices(indices)
+        rows = self._to_rows(indices)
         if self.transform is not None:
             if out is not None:
-                raise SchemaError("out= cannot be filled through a transform", hint="Use a dataset without one.")
-            return Samples(self, rows).batch()
+                raise SchemaError(
+                    "out= cannot be filled through a transform", hint="Use a dataset without one."
+                )
+            return default_collate(list(self.__getitems__(indices)))
         if out is None:
             return self.table.structure.pack_batch(self.table.gather(rows, pin_memory=pin_memory))
         self.table.gather_into(rows, self.table.structure.unpack(out))
@@ -163,13 +190,19 @@ class Dataset(torch.utils.data.Dataset[Any]):
             return ConcatDataset([self, other])
         return torch.utils.data.ConcatDataset([self, other])
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_targets": None}
+
     def __repr__(self) -> str:
         fields = ", ".join(f"{field.name}: {_short(field)}" for field in self.schema)
         return f"{type(self).__name__}({len(self)} samples; {fields})"
 
     def _to_rows(self, indices: Any) -> Any:
         """Rows of the table for samples of this dataset."""
-        return indices
+        return indices if self._rows is None else self._rows[_core.row_numbers(indices, len(self))]
+
+    def _all_rows(self) -> Rows:
+        return np.arange(self.table.core.num_rows) if self._rows is None else self._rows
 
     def _target_field(self) -> str | None:
         if self._target is not None:
@@ -182,7 +215,9 @@ class Dataset(torch.utils.data.Dataset[Any]):
         if name is None:
             raise AttributeError(f"{type(self).__name__} has no class labels: name their field with target=")
         column = self.table.columns[self.fields.index(name)]
-        labels = Table(_core.Table([column]), Structure("tensor", (name,))).gather(np.arange(column.num_rows))[0]
+        labels = Table(_core.Table([column]), Structure("tensor", (name,))).gather(
+            np.arange(column.num_rows)
+        )[0]
         if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
             raise SchemaError(
                 "class labels must be whole numbers, one a row",
@@ -193,8 +228,9 @@ class Dataset(torch.utils.data.Dataset[Any]):
 
 
 class Subset(Dataset):
-    """Chosen samples of a dataset, in a given order, repeats allowed. Native: batches are gathered from
-    the whole dataset's files at once.
+    """Chosen samples of a dataset, in a given order, repeats allowed.
+
+    Native: batches are gathered from the whole dataset's files at once.
 
     Args:
         dataset: What to choose from.
@@ -207,20 +243,17 @@ class Subset(Dataset):
     def __init__(self, dataset: Dataset, indices: Any) -> None:
         super().__init__(dataset.table, target=dataset._target, transform=dataset.transform)
         self.dataset = dataset
-        self.indices = _whole_numbers(indices, len(dataset))
-        self._rows: Rows = np.asarray(dataset._to_rows(self.indices), dtype=np.int64)
+        self.indices = _core.row_numbers(plain_indices(indices), len(dataset))
+        self._rows = np.asarray(dataset._to_rows(self.indices))
 
-    def __len__(self) -> int:
-        return len(self.indices)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Subset, (self.dataset, self.indices)
 
     def __getattr__(self, name: str) -> Any:
         """Attributes of the whole dataset: `classes`, `class_to_idx`, ..."""
         if name.startswith("_") or "dataset" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self.dataset, name)
-
-    def _to_rows(self, indices: Any) -> Any:
-        return self._rows[_whole_numbers(indices, len(self))]
 
     def _read_targets(self) -> Rows:
         return self.dataset.targets[self.indices]
@@ -251,57 +284,16 @@ class ConcatDataset(Dataset):
             core = core.concatenate(other.table.core)
         super().__init__(Table(core, first.table.structure), target=first._target, transform=first.transform)
         self.datasets = list(datasets)
-        self._rows = _concatenated_rows(datasets)
-
-    def __len__(self) -> int:
-        return sum(len(dataset) for dataset in self.datasets)
+        if any(dataset._rows is not None for dataset in datasets):
+            firsts = np.cumsum([0, *(dataset.table.core.num_rows for dataset in datasets)])
+            parts = [first + dataset._all_rows() for first, dataset in zip(firsts, datasets, strict=False)]
+            self._rows = np.concatenate(parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ConcatDataset, (self.datasets,)
 
-    def _to_rows(self, indices: Any) -> Any:
-        return indices if self._rows is None else self._rows[_whole_numbers(indices, len(self))]
-
     def _read_targets(self) -> Rows:
         return np.concatenate([dataset.targets for dataset in self.datasets])
-
-
-def _concatenated_rows(datasets: Sequence[Dataset]) -> Rows | None:
-    """Rows of the concatenated table, or None when they are simply all of them in order."""
-    if all(len(dataset) == dataset.table.core.num_rows and type(dataset) is not Subset for dataset in datasets):
-        return None
-    firsts = np.cumsum([0, *(dataset.table.core.num_rows for dataset in datasets)])
-    parts = [first + dataset._to_rows(np.arange(len(dataset))) for first, dataset in zip(firsts, datasets, strict=False)]
-    return np.concatenate(parts)
-
-
-def _sized(indices: Any) -> Any:
-    """Indices that know how many they are."""
-    return indices if hasattr(indices, "__len__") else list(indices)
-
-
-def _whole_numbers(indices: Any, length: int) -> Rows:
-    """Sample numbers as an array, negative ones made positive.
-
-    Raises:
-        SchemaError: They are no whole numbers.
-        IndexError: One is outside.
-    """
-    numbers: npt.NDArray[Any] = np.asarray(plain_indices(_sized(indices)))
-    if numbers.size == 0:
-        return np.empty(0, dtype=np.int64)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        raise SchemaError(
-            "sample numbers must be whole numbers",
-            expected="ints, or an integer array of one dimension",
-            actual=f"{numbers.dtype} of shape {numbers.shape}",
-        )
-    rows: Rows = numbers.astype(np.int64)
-    outside = (rows < -length) | (rows >= length)
-    if outside.any():
-        row = int(rows[outside][0])
-        raise RowError(f"sample {row} is outside the dataset of {length} samples", row=row)
-    return np.where(rows < 0, rows + length, rows)
 
 
 def _short(field: Field) -> str:
@@ -315,7 +307,16 @@ def require_tensors(values: Sequence[Any]) -> list[Tensor]:
         SchemaError: One is not.
     """
     for i, value in enumerate(values):
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu" or value.ndim == 0:
-            found = f"a {value.layout} tensor on {value.device}, {value.ndim}-d" if isinstance(value, Tensor) else type(value).__name__
+        if (
+            not isinstance(value, Tensor)
+            or value.layout != torch.strided
+            or value.device.type != "cpu"
+            or value.ndim == 0
+        ):
+            found = (
+                f"a {value.layout} tensor on {value.device}, {value.ndim}-d"
+                if isinstance(value, Tensor)
+                else type(value).__name__
+            )
             raise SchemaError("this is no tensor with rows in host memory", field=str(i), actual=found)
     return list(values)

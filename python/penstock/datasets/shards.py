@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 
@@ -21,7 +21,6 @@ __all__ = ["Raw", "ShardDataset"]
 Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
 _SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
-_LONE_FIELD = "data"
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class Raw:
     def _as_core(self) -> tuple[str, list[int], int]:
         if self.offset < 0:
             raise SchemaError("a raw offset cannot be negative", actual=str(self.offset))
-        shape = [self.row_shape] if isinstance(self.row_shape, int) else list(self.row_shape)
-        return str(self.dtype).removeprefix("torch."), shape, self.offset
+        shape = (self.row_shape,) if isinstance(self.row_shape, int) else self.row_shape
+        return str(self.dtype).removeprefix("torch."), list(shape), self.offset
 
 
 class ShardDataset(Dataset):
@@ -92,12 +91,9 @@ def _open_files(
 ) -> tuple[list[_core.Column], Structure]:
     files = _file_set(source, raw)
     if fields is None:
-        files.require_none_refused()
+        files.require_all_usable()
     structure = _structure(files, fields)
-    arrays = [name if name in files.names or len(files.names) != 1 else files.names[0] for name in structure.names]
-    if fields is not None and files.container == "array" and structure.names != (_LONE_FIELD,):
-        arrays = list(structure.names)
-    return [files.column(array, name) for array, name in zip(arrays, structure.names, strict=True)], structure
+    return files.columns(structure.names), structure
 
 
 def _structure(files: _core.FileSet, fields: str | Sequence[str] | None) -> Structure:
@@ -105,12 +101,9 @@ def _structure(files: _core.FileSet, fields: str | Sequence[str] | None) -> Stru
         return Structure("tensor", (fields,))
     if fields is not None:
         return Structure("tuple", _distinct(fields))
-    names = tuple(name or _LONE_FIELD for name in files.names)
-    if not names:
-        raise SchemaError("the files hold no arrays")
     if files.container == "sequence":
-        return Structure("tuple", names)
-    return Structure("tensor" if len(names) == 1 else "dict", names)
+        return Structure("tuple", tuple(files.names))
+    return Structure("tensor" if len(files.names) == 1 else "dict", tuple(files.names))
 
 
 def _open_mapping(
@@ -121,19 +114,20 @@ def _open_mapping(
     if isinstance(fields, str):
         structure = Structure("tensor", (fields,))
     else:
-        structure = Structure("dict" if fields is None else "tuple", _distinct(source if fields is None else fields))
+        structure = Structure(
+            "dict" if fields is None else "tuple", _distinct(source if fields is None else fields)
+        )
     missing = [name for name in structure.names if name not in source]
     if missing:
-        raise SchemaError("fields= names what source= does not", expected=f"one of {list(source)}", actual=repr(missing[0]))
+        raise SchemaError(
+            "fields= names what source= does not", expected=f"one of {list(source)}", actual=repr(missing[0])
+        )
     return [_column_of(name, source[name], raw) for name in structure.names], structure
 
 
 def _column_of(name: str, paths: Paths, raw: Raw | None) -> _core.Column:
     files = _file_set(paths, raw)
-    names = files.names
-    if not names:
-        files.require_none_refused()
-    return files.column(names[0] if len(names) == 1 else name, name)
+    return files.column(files.names[0] if len(files.names) == 1 else name, name)
 
 
 def _distinct(names: Iterable[str]) -> tuple[str, ...]:
@@ -156,26 +150,29 @@ def resolve_paths(source: Paths, *, any_suffix: bool = False) -> list[str]:
         any_suffix: Take every file of a folder, not only those named like a format of ours.
 
     Returns:
-        Paths; of a folder or a pattern in sorted order.
+        Absolute paths; of a folder or a pattern in sorted order.
 
     Raises:
         SchemaError: There is none.
     """
     if not isinstance(source, (str, os.PathLike)):
         paths = [os.fspath(path) for path in source]
+        source = "an empty list"
     elif os.path.isdir(source):
         paths = _data_files(Path(source), any_suffix)
     elif glob.has_magic(os.fspath(source)) and not os.path.exists(source):
-        paths = sorted(path for path in glob.glob(os.fspath(source), recursive=True) if not os.path.isdir(path))
+        paths = sorted(
+            path for path in glob.glob(os.fspath(source), recursive=True) if not os.path.isdir(path)
+        )
     else:
         paths = [os.fspath(source)]
     if not paths:
-        raise SchemaError("no data file is there", path=str(source), expected=f"files like *{', *'.join(_SUFFIXES)}")
-    return paths
+        raise SchemaError(
+            "no data file is there", path=str(source), expected=f"files like *{', *'.join(_SUFFIXES)}"
+        )
+    return [os.path.abspath(path) for path in paths]
 
 
 def _data_files(folder: Path, any_suffix: bool) -> list[str]:
     entries = (entry for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
     return sorted(entry.path for entry in entries if any_suffix or entry.name.lower().endswith(_SUFFIXES))
-
-

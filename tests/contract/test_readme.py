@@ -1,0 +1,44 @@
+"""README.md: what it shows runs, and what it names is there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import penstock
+
+README = Path(__file__).parents[2] / "README.md"
+MARKED = re.compile(r"<!-- runs -->\s*```python\n(.*?)```", re.DOTALL)
+PUBLIC_NAME = re.compile(r"\bpenstock\.([A-Za-z]\w*)")
+CODE = re.compile(r"```python\n(.*?)```|`([^`\n]+)`", re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def readme():
+    return README.read_text()
+
+
+def test_marked_blocks_run(readme, tmp_path):
+    """All blocks after `<!-- runs -->`, in their order, as one program beside a folder of data."""
+    blocks = MARKED.findall(readme)
+    assert blocks, "README.md marks no block with <!-- runs -->"
+    (tmp_path / "data").mkdir()
+    for shard in range(3):
+        np.save(tmp_path / "data" / f"{shard}.npy", np.zeros((10 + shard, 4), np.float32))
+    program = tmp_path / "readme.py"
+    program.write_text("\n".join(blocks))
+    finished = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_marked_blocks_are_python_blocks(readme):
+    assert readme.count("<!-- runs -->") == len(MARKED.findall(readme))
+
+
+def test_names_exist(readme):
+    code = "\n".join(block or inline for block, inline in CODE.findall(readme))
+    missing = {name for name in PUBLIC_NAME.findall(code) if not hasattr(penstock, name)}
+    assert not missing

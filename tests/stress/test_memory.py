@@ -1,0 +1,86 @@
+"""Memory: an epoch takes its batch buffers and no more, also under a limit smaller than the data."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+MIB = 1 << 20
+SHARDS, SHARD_BYTES = 16, 32 * MIB  # 512 MiB
+
+EPOCH = """
+    import sys, torch, penstock
+    from torch.utils.data import DataLoader
+
+    def anonymous_memory():
+        lines = dict(line.split(":") for line in open("/proc/self/status"))
+        return int(lines["RssAnon"].split()[0]) * 1024
+
+    folder, shuffle = sys.argv[1], sys.argv[2] == "shuffled"
+    dataset = penstock.ShardDataset(folder)
+    loader = DataLoader(dataset, batch_size=256, shuffle=shuffle)
+    next(iter(loader))
+    before, count, total = anonymous_memory(), 0, 0
+    for batch in loader:
+        count += len(batch)
+        total += int(batch[:, 0].sum())
+    assert count == len(dataset), count
+    assert total == sum(range(16)) * (count // 16), total
+    grown = anonymous_memory() - before
+    assert grown < 48 * 2**20, f"grew by {grown} bytes"
+    print("ok")
+"""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    for shard in range(SHARDS):
+        np.save(folder / f"{shard:02}.npy", np.full((SHARD_BYTES // 16384, 16384), shard, np.uint8))
+    for path in folder.iterdir():  # cold: pages that others paid for do not count against a limit
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return folder
+
+
+def run_epoch(folder, order, enter=None):
+    command = [sys.executable, "-c", textwrap.dedent(EPOCH), str(folder), order]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=enter)
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+
+
+@contextmanager
+def memory_group(limit):
+    """A control group of that limit; yields what a child calls to enter it.
+
+    Raises:
+        OSError: The system gives us none.
+    """
+    unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    group = Path("/sys/fs/cgroup" if unified else "/sys/fs/cgroup/memory") / f"penstock-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / ("memory.max" if unified else "memory.limit_in_bytes")).write_text(str(limit))
+        yield lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+    finally:
+        group.rmdir()
+
+
+@pytest.mark.parametrize("order", ["in order", "shuffled"])
+def test_an_epoch_takes_no_more_than_its_batches(shards, order):
+    run_epoch(shards, order)
+
+
+@pytest.mark.parametrize("order", ["in order", "shuffled"])
+def test_an_epoch_over_data_larger_than_a_memory_limit(shards, order):
+    try:
+        with memory_group(360 * MIB) as enter:
+            run_epoch(shards, order, enter)
+    except OSError as error:
+        pytest.skip(f"no control group of our own: {error}")

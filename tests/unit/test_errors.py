@@ -1,0 +1,154 @@
+"""The error classes: what they are, what they carry, what they say; they survive a process boundary."""
+
+import copy
+import errno
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch._utils import ExceptionWrapper
+
+import penstock
+
+CLASSES = {
+    penstock.FormatError: ValueError,
+    penstock.ShardError: OSError,
+    penstock.SampleError: RuntimeError,
+    penstock.SchemaError: TypeError,
+}
+FACTS = ("path", "field", "row", "offset", "expected", "actual", "hint")
+
+
+def cut_file(tmp_path):
+    path = tmp_path / "cut.npy"
+    np.save(path, np.zeros((8, 4), np.float32))
+    os.truncate(path, 200)
+    penstock.ShardDataset(path)
+
+
+def missing_file(tmp_path):
+    penstock.ShardDataset(tmp_path / "nothing.npy")
+
+
+def unknown_field(tmp_path):
+    np.savez(tmp_path / "x.npz", a=np.zeros(3), b=np.zeros(3))
+    penstock.ShardDataset(tmp_path / "x.npz", fields="c")
+
+
+def failing_transform(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    penstock.ShardDataset(tmp_path / "x.npy", transform=lambda _sample: 1 / 0)[2]
+
+
+RAISERS = {
+    cut_file: penstock.FormatError,
+    missing_file: penstock.ShardError,
+    unknown_field: penstock.SchemaError,
+    failing_transform: penstock.SampleError,
+}
+
+
+@pytest.fixture(params=RAISERS, ids=lambda raiser: raiser.__name__)
+def error(request, tmp_path):
+    with pytest.raises(RAISERS[request.param]) as caught:
+        request.param(tmp_path)
+    return caught.value
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_class_has_the_common_base_and_a_builtin_one(cls):
+    assert issubclass(cls, penstock.PenstockError)
+    assert issubclass(cls, CLASSES[cls])
+
+
+@pytest.mark.parametrize("cls", [*CLASSES, penstock.PenstockError])
+def test_a_class_can_be_made_from_a_message_alone(cls):
+    error = cls("what went wrong")
+    assert str(error) == "what went wrong"
+    assert [getattr(error, fact) for fact in FACTS] == [None] * len(FACTS)
+
+
+def test_every_error_has_every_fact_if_only_as_none(error):
+    for fact in FACTS:
+        getattr(error, fact)
+
+
+@pytest.mark.parametrize("again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
+def test_an_error_survives_pickling_and_copying(error, again):
+    other = again(error)
+    assert type(other) is type(error)
+    assert str(other) == str(error)
+    assert [getattr(other, fact) for fact in FACTS] == [getattr(error, fact) for fact in FACTS]
+    assert getattr(other, "errno", None) == getattr(error, "errno", None)
+
+
+def test_an_error_keeps_its_class_and_message_through_a_dataloader_worker(error):
+    with pytest.raises(type(error)) as caught:
+        ExceptionWrapper((type(error), error, error.__traceback__), where="in a worker").reraise()
+    assert str(error) in str(caught.value)
+
+
+def test_a_cut_file_says_what_was_needed_and_what_was_found(tmp_path):
+    with pytest.raises(penstock.FormatError) as caught:
+        cut_file(tmp_path)
+    error, path = caught.value, str(tmp_path / "cut.npy")
+    assert error.path == path
+    assert "256" in error.expected or "128" in error.expected
+    assert "200" in error.actual or "72" in error.actual
+    assert path in str(error)
+    assert str(error.expected) in str(error)
+    assert str(error.actual) in str(error)
+
+
+def test_a_missing_file_is_an_oserror_with_its_number(tmp_path):
+    with pytest.raises(OSError, match=r"nothing\.npy") as caught:
+        missing_file(tmp_path)
+    assert caught.value.errno == errno.ENOENT
+    assert str(tmp_path / "nothing.npy") in str(caught.value)
+    assert pickle.loads(pickle.dumps(caught.value)).errno == errno.ENOENT
+
+
+def test_an_unknown_field_is_named_beside_those_there_are(tmp_path):
+    with pytest.raises(penstock.SchemaError) as caught:
+        unknown_field(tmp_path)
+    message = str(caught.value)
+    assert "'c'" in message
+    assert "a" in message
+    assert "b" in message
+
+
+def test_a_failing_transform_names_the_row_and_keeps_its_cause(tmp_path):
+    with pytest.raises(penstock.SampleError) as caught:
+        failing_transform(tmp_path)
+    assert caught.value.row == 2
+    assert "2" in str(caught.value)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert "ZeroDivisionError" in str(caught.value)
+
+
+def test_an_index_outside_is_an_index_error_that_names_it_and_the_length(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((17, 2)))
+    dataset = penstock.ShardDataset(tmp_path / "x.npy")
+    for use in (lambda: dataset[99], lambda: dataset.gather([0, 99]), lambda: dataset.subset([99])):
+        with pytest.raises(IndexError, match=r"99.*17|17.*99"):
+            use()
+
+
+def test_paths_that_are_not_utf8_are_named(tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff.npy"
+    with open(path, "wb") as file:
+        file.write(b"nothing of ours")
+    with pytest.raises(penstock.FormatError) as caught:
+        penstock.ShardDataset(os.fsdecode(path))
+    str(caught.value).encode("utf-8", "surrogateescape")
+    pickle.loads(pickle.dumps(caught.value))
+
+
+def test_errors_of_torch_are_not_swallowed(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    dataset = penstock.ShardDataset(tmp_path / "x.npy", transform=lambda sample: sample.no_such_thing)
+    with pytest.raises(penstock.SampleError, match="no_such_thing"):
+        dataset[0]
+    assert isinstance(penstock.ShardDataset(tmp_path / "x.npy")[0], torch.Tensor)
