@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "formats/pickle_builder.h"
 #include "formats/pickle_globals.h"
 #include "formats/pickle_reader.h"
@@ -116,8 +117,9 @@ std::size_t Evaluator::pop_mark() {
 
 void Evaluator::push_text(std::uint64_t bytes) {
   const std::size_t begin = reader_.position();
-  reader_.take(bytes);
+  const Bytes text = reader_.take(bytes);
   if (bytes > std::numeric_limits<std::uint32_t>::max()) throw malformed_pickle("a text is over 4 GiB long");
+  if (!is_utf8(as_text(text))) throw malformed_pickle("a text is not UTF-8");
   push({Kind::kText, static_cast<std::uint32_t>(bytes), begin});
 }
 

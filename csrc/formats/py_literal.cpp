@@ -40,6 +40,8 @@ class Parser {
     if (const auto nul = text_.find('\0'); nul != text_.npos)
       fail_at(nul, "there is a zero byte in the text");
     PyLiteral result = value(0);
+    if (const auto line = text_.find('\r', at_); line != text_.npos)
+      fail_at(line, "a carriage return follows the Python literal");
     skip_blanks();
     if (at_ != text_.size()) fail_at(at_, "something follows the Python literal");
     return result;

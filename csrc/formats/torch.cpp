@@ -172,7 +172,6 @@ void TensorWalk::add(const PickledTensor& tensor) {
         .found(place_text(path_))
         .hint("Use texts as keys.");
   }
-  if (!is_utf8(path_)) throw format_error("the name " + quoted_text(path_) + " is no UTF-8 text");
   spend(sizeof(ArrayLayout) + path_.size() + 16 * tensor.shape.size());
   found_.push_back({path_, &tensor});
 }

@@ -33,7 +33,7 @@ constexpr std::uint64_t kMaxDirectoryBytes = std::uint64_t{1} << 30;
 constexpr std::uint64_t kWide16 = 0xFFFF;      // "see the zip64 record"
 constexpr std::uint64_t kWide32 = 0xFFFFFFFF;  // "see the zip64 field"
 constexpr std::uint16_t kZip64Id = 0x0001;
-constexpr std::uint16_t kEncryptedFlag = 0x0001;
+constexpr std::uint16_t kUnreadableFlags = 0x0061;  // encrypted (two kinds), or patch data
 
 std::string count_text(std::uint64_t count, const char* what) { return std::to_string(count) + " " + what; }
 
@@ -121,6 +121,12 @@ void check_directory_place(const Trailer& trailer) {
         .needed(count_text(trailer.directory_bytes, "bytes from there"))
         .found("an archive that ends at " + std::to_string(trailer.begin));
   }
+  if (trailer.directory_offset + trailer.directory_bytes != trailer.begin) {
+    throw format_error("bytes stand between the central directory and the end of the archive")
+        .at_offset(trailer.directory_offset + trailer.directory_bytes)
+        .needed("an end record there")
+        .found("one at " + std::to_string(trailer.begin));
+  }
   if (trailer.directory_bytes > kMaxDirectoryBytes) {
     throw format_error("the central directory is too large")
         .needed("at most " + count_text(kMaxDirectoryBytes, "bytes"))
@@ -196,7 +202,7 @@ ZipEntry take_entry(Bytes& directory) {
   ZipEntry entry;
   entry.name = as_text(directory.subspan(kEntryBytes, name_bytes));
   check_name(entry.name);
-  entry.encrypted = (load_le<std::uint16_t>(directory, 8) & kEncryptedFlag) != 0;
+  entry.encrypted = (load_le<std::uint16_t>(directory, 8) & kUnreadableFlags) != 0;
   entry.method = load_le<std::uint16_t>(directory, 10);
   entry.crc32 = load_le<std::uint32_t>(directory, 16);
   entry.compressed_bytes = load_le<std::uint32_t>(directory, 20);

@@ -105,9 +105,9 @@ TEST_CASE("a directory must lie inside the archive and be as large as its record
   CHECK(contains(refusal(writer.finish({.directory_bytes = 1'000'000})), "does not lie inside"));
   CHECK(contains(refusal(writer.finish({.entries = 40'000})), "too small"));
   CHECK(contains(refusal(writer.finish({.entries = 1})), "larger than its records"));
-  CHECK(contains(refusal(writer.finish({.directory_offset = 0})), "does not lie inside") == false);
-  CHECK(contains(refusal(writer.finish({.directory_offset = 1})), "something else"));
-  CHECK(contains(refusal(writer.finish({.directory_bytes = 100})), "cut short"));
+  CHECK(contains(refusal(writer.finish({.directory_offset = 0})), "bytes stand between"));
+  CHECK(contains(refusal(writer.finish({.directory_offset = 1})), "bytes stand between"));
+  CHECK(contains(refusal(writer.finish({.directory_bytes = 100})), "bytes stand between"));
   const std::uint64_t huge = ~std::uint64_t{0};
   CHECK(contains(refusal(writer.finish({.zip64 = true, .directory_offset = huge})), "does not lie inside"));
   CHECK(contains(refusal(writer.finish({.zip64 = true, .directory_bytes = huge})), "does not lie inside"));
