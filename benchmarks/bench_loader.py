@@ -51,7 +51,7 @@ def bench_loader(benchmark: Any, written: Callable[[str], Written], name: str, c
 
 
 def sampler_step(rows: Rows) -> Callable[[], int]:
-    """What of an epoch is torch's own sampler: the same batches of row numbers, and nothing done with them."""
+    """What of an epoch is torch's own sampler: the same batches of row numbers, and no more."""
     nothing: Any = range(rows.total)
     sampler: Any = DataLoader(nothing, batch_size=rows.batch, shuffle=True).batch_sampler
     return lambda: sum(len(batch) for batch in sampler)

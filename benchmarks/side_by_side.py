@@ -45,7 +45,8 @@ def report(title: str, rates: dict[str, float], row_bytes: int, reference: str) 
     """One line per contender: rows/s, GB/s, ratio to the reference."""
     print(f"\n{title}")
     for name, rate in sorted(rates.items(), key=lambda item: -item[1]):
-        print(f"  {name:36} {rate:>13,.0f} rows/s {rate * row_bytes / 1e9:6.2f} GB/s {rate / rates[reference]:7.2f}x")
+        gb_per_s, ratio = rate * row_bytes / 1e9, rate / rates[reference]
+        print(f"  {name:36} {rate:>13,.0f} rows/s {gb_per_s:6.2f} GB/s {ratio:7.2f}x")
 
 
 def compare_gathers(data: Written) -> None:
@@ -54,7 +55,12 @@ def compare_gathers(data: Written) -> None:
     total = len(data.batches) * rows.batch
     seconds = medians(gather_contenders(data))
     rates = {name: total / value for name, value in seconds.items()}
-    report(f"gather, rows of {rows.name}, batches of {rows.batch}", rates, rows.row_bytes, "torch.index_select(out=), in RAM")
+    report(
+        f"gather, rows of {rows.name}, batches of {rows.batch}",
+        rates,
+        rows.row_bytes,
+        "torch.index_select(out=), in RAM",
+    )
 
 
 def compare_loaders(data: Written) -> None:
@@ -72,10 +78,17 @@ def compare_loaders(data: Written) -> None:
         return run
 
     names = [name for name, (_, _, most) in bench_loader.CONTENDERS.items() if most > 1]
-    seconds = medians({name: step(name) for name in names} | {"torch's sampler alone": bench_loader.sampler_step(rows)})
+    seconds = medians(
+        {name: step(name) for name in names} | {"torch's sampler alone": bench_loader.sampler_step(rows)}
+    )
     counts["torch's sampler alone"] = rows.total
     rates = {name: counts[name] / value for name, value in seconds.items()}
-    report(f"standard DataLoader, rows of {rows.name}, batches of {rows.batch}", rates, rows.row_bytes, "np.memmap, __getitems__")
+    report(
+        f"standard DataLoader, rows of {rows.name}, batches of {rows.batch}",
+        rates,
+        rows.row_bytes,
+        "np.memmap, __getitems__",
+    )
 
 
 def main() -> None:

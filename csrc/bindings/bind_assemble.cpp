@@ -17,14 +17,13 @@ namespace py = pybind11;
 namespace penstock {
 namespace {
 
-void gather_unlocked(const Table& table, const std::vector<std::int64_t>& rows,
-                     const std::vector<std::byte*>& outs) {
+void gather_unlocked(const Table& table, const Rows& rows, const std::vector<std::byte*>& outs) {
   const GilReleased unlocked;
-  table.gather(rows, outs);
+  table.gather(rows.span(), outs);
 }
 
 std::vector<py::capsule> gather(const Table& table, const py::object& indices) {
-  const std::vector<std::int64_t> rows = to_rows(indices, table.num_rows());
+  const Rows rows(indices, table.num_rows());
   std::vector<BatchBuffer> buffers;
   std::vector<std::byte*> outs;
   for (const auto& column : table.columns()) {
@@ -42,7 +41,7 @@ std::vector<py::capsule> gather(const Table& table, const py::object& indices) {
 }
 
 void gather_into(const Table& table, const py::object& indices, const std::vector<py::capsule>& capsules) {
-  const std::vector<std::int64_t> rows = to_rows(indices, table.num_rows());
+  const Rows rows(indices, table.num_rows());
   if (capsules.size() != table.columns().size()) throw py::value_error("one output per field");
   std::vector<BorrowedTensor> tensors;
   std::vector<std::byte*> outs;

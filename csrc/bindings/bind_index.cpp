@@ -78,15 +78,15 @@ std::shared_ptr<Column> column_in_memory(const std::string& name, const std::str
 }
 
 py::array_t<std::int64_t> row_numbers(const py::object& indices, std::int64_t num_rows) {
-  const std::vector<std::int64_t> rows = to_rows(indices, num_rows);
-  return py::array_t<std::int64_t>(static_cast<py::ssize_t>(rows.size()), rows.data());
+  const Rows rows(indices, num_rows);
+  return py::array_t<std::int64_t>(static_cast<py::ssize_t>(rows.size()), rows.span().data());
 }
 
 py::tuple locate_rows(const CumulativeIndex& index, const py::object& indices) {
-  const std::vector<std::int64_t> rows = to_rows(indices, index.num_rows());
+  const Rows rows(indices, index.num_rows());
   py::array_t<std::int64_t> shards(static_cast<py::ssize_t>(rows.size()));
   py::array_t<std::int64_t> inside(static_cast<py::ssize_t>(rows.size()));
-  index.locate(rows, {shards.mutable_data(), rows.size()}, {inside.mutable_data(), rows.size()});
+  index.locate(rows.span(), {shards.mutable_data(), rows.size()}, {inside.mutable_data(), rows.size()});
   return py::make_tuple(shards, inside);
 }
 

@@ -30,48 +30,66 @@ std::int64_t to_row(PyObject* item) {
   return row;
 }
 
-/// The hot path of the stock DataLoader, whose samplers give lists of ints.
-std::vector<std::int64_t> from_sequence(const py::object& sequence) {
-  if (PySequence_Check(sequence.ptr()) == 0 || py::isinstance<py::str>(sequence)) {
-    throw not_whole(Py_TYPE(sequence.ptr())->tp_name);
-  }
-  const auto items = py::reinterpret_steal<py::object>(PySequence_Fast(sequence.ptr(), "not a sequence"));
-  if (!items) throw py::error_already_set();
-  const auto count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items.ptr()));
-  std::vector<std::int64_t> rows(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    PyObject* item = PySequence_Fast_GET_ITEM(items.ptr(), static_cast<Py_ssize_t>(i));
-    int overflow = 0;
-    if (PyLong_CheckExact(item)) rows[i] = PyLong_AsLongLongAndOverflow(item, &overflow);
-    if (!PyLong_CheckExact(item) || overflow != 0) rows[i] = to_row(item);
-  }
-  return rows;
+/// Written so that it vectorises: a row is in range when, as an unsigned number, it is below num_rows.
+bool all_in_range(std::span<const std::int64_t> rows, std::int64_t num_rows) noexcept {
+  const auto end = static_cast<std::uint64_t>(num_rows);
+  std::uint64_t outside = 0;
+  for (const std::int64_t row : rows) outside |= static_cast<std::uint64_t>(row) >= end ? 1U : 0U;
+  return outside == 0;
 }
 
-std::vector<std::int64_t> from_array(const py::array& array) {
+void require_whole_numbers(const py::array& array) {
   const char kind = array.dtype().kind();
   if ((kind != 'i' && kind != 'u') || array.ndim() != 1) {
     throw not_whole("an array of " + py::str(array.dtype()).cast<std::string>() + " with " +
                     std::to_string(array.ndim()) + " dimensions");
   }
-  if (kind == 'u' && array.itemsize() == 8 && array.size() > 0 &&
-      array.attr("max")().cast<std::uint64_t>() > INT64_MAX) {
+  const bool may_not_fit = kind == 'u' && array.itemsize() == 8 && array.size() > 0;
+  if (may_not_fit && array.attr("max")().cast<std::uint64_t>() > INT64_MAX) {
     throw Error(ErrorKind::kIndex, "a row number does not fit in 63 bits");
   }
-  const auto numbers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>::ensure(array);
-  if (!numbers) throw py::error_already_set();
-  std::vector<std::int64_t> rows(static_cast<std::size_t>(numbers.size()));
-  if (!rows.empty()) std::memcpy(rows.data(), numbers.data(), rows.size() * sizeof(std::int64_t));
-  return rows;
 }
 
 }  // namespace
 
-std::vector<std::int64_t> to_rows(const py::object& indices, std::int64_t num_rows) {
-  const bool is_array = py::isinstance<py::array>(indices);
-  std::vector<std::int64_t> rows = is_array ? from_array(py::array(indices)) : from_sequence(indices);
-  normalize_rows(rows, num_rows);
-  return rows;
+Rows::Rows(const py::object& indices, std::int64_t num_rows) {
+  if (py::isinstance<py::array>(indices)) {
+    take_array(py::array(indices));
+  } else {
+    take_sequence(indices);
+  }
+  if (!all_in_range(span(), num_rows)) normalize_rows({numbers_.get(), size_}, num_rows);
+}
+
+std::span<std::int64_t> Rows::make_room(std::size_t count) {
+  numbers_ = std::make_unique_for_overwrite<std::int64_t[]>(count);  // NOLINT(modernize-avoid-c-arrays)
+  size_ = count;
+  return {numbers_.get(), count};
+}
+
+/// The hot path of the stock DataLoader, whose samplers give lists of ints.
+void Rows::take_sequence(const py::object& sequence) {
+  if (PySequence_Check(sequence.ptr()) == 0 || py::isinstance<py::str>(sequence)) {
+    throw not_whole(Py_TYPE(sequence.ptr())->tp_name);
+  }
+  const auto items = py::reinterpret_steal<py::object>(PySequence_Fast(sequence.ptr(), "not a sequence"));
+  if (!items) throw py::error_already_set();
+  Py_ssize_t i = 0;
+  for (std::int64_t& row : make_room(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items.ptr())))) {
+    if (i >= PySequence_Fast_GET_SIZE(items.ptr())) throw not_whole("a list that shrank meanwhile");
+    PyObject* item = PySequence_Fast_GET_ITEM(items.ptr(), i++);
+    int overflow = 0;
+    if (PyLong_CheckExact(item)) row = PyLong_AsLongLongAndOverflow(item, &overflow);
+    if (!PyLong_CheckExact(item) || overflow != 0) row = to_row(item);
+  }
+}
+
+void Rows::take_array(const py::array& array) {
+  require_whole_numbers(array);
+  const auto numbers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>::ensure(array);
+  if (!numbers) throw py::error_already_set();
+  const std::span<std::int64_t> rows = make_room(static_cast<std::size_t>(numbers.size()));
+  if (!rows.empty()) std::memcpy(rows.data(), numbers.data(), rows.size_bytes());
 }
 
 }  // namespace penstock

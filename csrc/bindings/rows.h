@@ -3,16 +3,33 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <memory>
+#include <span>
 
 namespace penstock {
 
-/// Row numbers as Python gives them: a list or tuple of ints, or an integer array of any width.
-/// Negative ones count from the end.
-///
-/// \throws Error kSchema for anything that is no whole number (bool and float too), kIndex outside
-///         [-num_rows, num_rows)
-[[nodiscard]] std::vector<std::int64_t> to_rows(const pybind11::object& indices, std::int64_t num_rows);
+/// Row numbers as Python gave them: checked, and ours (an array could change under us once the GIL is
+/// released). single-owner
+class Rows {
+ public:
+  /// \param indices  a list or tuple of ints, or an integer array of any width; negative ones count from the
+  /// end
+  /// \throws Error kSchema for anything that is no whole number (bool and float too), kIndex outside
+  ///         [-num_rows, num_rows)
+  Rows(const pybind11::object& indices, std::int64_t num_rows);
+
+  [[nodiscard]] std::span<const std::int64_t> span() const noexcept { return {numbers_.get(), size_}; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+ private:
+  void take_sequence(const pybind11::object& sequence);
+  void take_array(const pybind11::array& array);
+  std::span<std::int64_t> make_room(std::size_t count);
+
+  std::unique_ptr<std::int64_t[]> numbers_;  // NOLINT(modernize-avoid-c-arrays): not to be zeroed first
+  std::size_t size_ = 0;
+};
 
 }  // namespace penstock

@@ -4,6 +4,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -72,7 +73,7 @@ class Evaluator {
   std::size_t memoized_ = 0;
 };
 
-std::string misplaced_items(Kind container) {
+std::string_view misplaced_items(Kind container) {
   if (container == Kind::kList) return "it appends to what is no list";
   return container == Kind::kDict ? "it sets items of what is no dict" : "it adds items to what is no set";
 }
@@ -198,7 +199,7 @@ bool Evaluator::build_tuple(Op op) {
 /// Moves the top `count` values into the list, set or dict below them.
 void Evaluator::extend(Kind kind, std::size_t count) {
   const PickleValue target = top_values(count + 1).front();
-  if (target.kind != kind) throw malformed_pickle(misplaced_items(kind));
+  if (target.kind != kind) throw malformed_pickle(std::string(misplaced_items(kind)));
   if (kind == Kind::kDict && count % 2 != 0) throw malformed_pickle("it sets a key without a value");
   builder_.extend(target, top_values(count));
   drop(count);

@@ -13,8 +13,8 @@ namespace penstock {
 struct ZipEntry {
   std::string name;
   std::uint16_t method = 0;  ///< 0 stored, 8 deflated
-  bool encrypted = false;  ///< or otherwise not to be read as it is
-  std::uint32_t crc32 = 0;  ///< 0 with bytes > 0: not computed
+  bool encrypted = false;    ///< or otherwise not to be read as it is
+  std::uint32_t crc32 = 0;   ///< 0 with bytes > 0: not computed
   std::uint64_t compressed_bytes = 0;
   std::uint64_t bytes = 0;
   std::uint64_t header_offset = 0;  ///< of the local header
