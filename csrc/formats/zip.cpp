@@ -45,8 +45,11 @@ struct Trailer {
   std::uint64_t directory_offset = 0;
 };
 
-bool is_end_record(Bytes tail, std::size_t at) noexcept {
-  if (load_le<std::uint32_t>(tail, at) != kEndSignature) return false;
+bool has_end_signature(Bytes tail, std::size_t at) noexcept {
+  return load_le<std::uint32_t>(tail, at) == kEndSignature;
+}
+
+bool ends_there(Bytes tail, std::size_t at) noexcept {
   const std::size_t comment = load_le<std::uint16_t>(tail, at + 20);
   const std::size_t rest = tail.size() - at - kEndBytes;
   return comment <= rest && rest - comment <= kMaxJunkBytes;
@@ -58,9 +61,13 @@ std::vector<std::byte> read_tail(const ByteSource& file, std::uint64_t most) {
   return file.read(file.size() - count, count);
 }
 
+/// The last record that looks like one counts, or none: an earlier one could be read by some and not by
+/// others.
 std::optional<std::uint64_t> last_end_record(Bytes tail) noexcept {
   for (std::size_t begin = tail.size(); begin >= kEndBytes; --begin) {
-    if (is_end_record(tail, begin - kEndBytes)) return begin - kEndBytes;
+    const std::size_t at = begin - kEndBytes;
+    if (has_end_signature(tail, at))
+      return ends_there(tail, at) ? std::optional<std::uint64_t>(at) : std::nullopt;
   }
   return std::nullopt;
 }
