@@ -68,13 +68,15 @@ struct PrefetchEnds {
 // --- rows of some cache lines ----------------------------------------------------------------------
 
 /// All lines of a row into L2 (the L1's few miss buffers would be the limit, not the memory), and the one
-/// after them: measured a tenth faster on Intel.
+/// after them: measured a tenth faster on Intel. Lines: how many there are, or 0 when not known at compile
+/// time; then no more than 2 KiB are asked for.
+template <int Lines>
 struct PrefetchLines {
   static constexpr std::int64_t kFar = 16;
   static constexpr std::int64_t kNear = 8;
   static constexpr std::int64_t kMostBytes = 2048;
   static void near(const std::byte* row, std::int64_t bytes) noexcept {
-    const std::int64_t end = std::min(bytes, kMostBytes);
+    const std::int64_t end = Lines > 0 ? Lines * kLine : std::min(bytes, kMostBytes);
     for (std::int64_t at = kLine; at <= end; at += kLine) __builtin_prefetch(row + at, 0, 2);
   }
 };
@@ -146,7 +148,7 @@ void finish_streaming() noexcept {}
 void copy_large(const RowCopy& work) noexcept {
   std::byte* out = work.out;
   for (std::int64_t i = 0; i < work.num_rows; ++i, out += work.row_bytes) {
-    if (i + 1 < work.num_rows) PrefetchLines::near(address_of(work, i + 1), work.row_bytes);
+    if (i + 1 < work.num_rows) PrefetchLines<0>::near(address_of(work, i + 1), work.row_bytes);
     copy_streaming(out, address_of(work, i), work.row_bytes);
   }
   finish_streaming();
@@ -154,18 +156,30 @@ void copy_large(const RowCopy& work) noexcept {
 
 // --- the choice ------------------------------------------------------------------------------------
 
-template <int... Sixteenths>
-constexpr std::array<Kernel, sizeof...(Sixteenths)> block_kernels(
-    std::integer_sequence<int, Sixteenths...>) noexcept {
-  return {&copy_pipelined<CopyBlocks<Sixteenths + 2>, PrefetchEnds>...};
+constexpr std::int64_t kMostBlockBytes = 256;
+constexpr std::int64_t kMostCountedBytes = 1024;
+
+/// For 17 to kMostBlockBytes bytes: one kernel for every 16.
+template <int... Index>
+constexpr auto block_kernels(std::integer_sequence<int, Index...>) noexcept {
+  return std::array<Kernel, sizeof...(Index)>{&copy_pipelined<CopyBlocks<Index + 2>, PrefetchEnds>...};
 }
 
-constexpr std::int64_t kMostBlockBytes = 256;
+/// For kMostBlockBytes + 1 to kMostCountedBytes bytes: one kernel for every 64.
+template <int... Index>
+constexpr auto line_kernels(std::integer_sequence<int, Index...>) noexcept {
+  constexpr int kFirst = kMostBlockBytes / kLine + 1;
+  return std::array<Kernel, sizeof...(Index)>{&copy_pipelined<CopyAny, PrefetchLines<Index + kFirst>>...};
+}
+
 constexpr std::int64_t kMostCachedBytes = 16384;
 constexpr std::int64_t kLeastStreamedBatch = std::int64_t{1} << 20U;
 
 Kernel choose(std::int64_t row_bytes, std::int64_t num_rows) noexcept {
-  static constexpr auto kBlocks = block_kernels(std::make_integer_sequence<int, kMostBlockBytes / 16 - 1>{});
+  constexpr int kBlocks = kMostBlockBytes / 16 - 1;
+  constexpr int kLines = (kMostCountedBytes - kMostBlockBytes) / kLine;
+  static constexpr auto kBlockKernels = block_kernels(std::make_integer_sequence<int, kBlocks>{});
+  static constexpr auto kLineKernels = line_kernels(std::make_integer_sequence<int, kLines>{});
   switch (row_bytes) {
     case 1: return &copy_pipelined<CopyExactly<1>, PrefetchEnds>;
     case 2: return &copy_pipelined<CopyExactly<2>, PrefetchEnds>;
@@ -176,9 +190,12 @@ Kernel choose(std::int64_t row_bytes, std::int64_t num_rows) noexcept {
     default: break;
   }
   if (row_bytes < 16) return &copy_pipelined<CopyAny, PrefetchEnds>;
-  if (row_bytes <= kMostBlockBytes) return kBlocks[static_cast<std::size_t>((row_bytes - 17) / 16)];
+  if (row_bytes <= kMostBlockBytes) return kBlockKernels[static_cast<std::size_t>((row_bytes - 17) / 16)];
+  if (row_bytes <= kMostCountedBytes) {
+    return kLineKernels[static_cast<std::size_t>((row_bytes - kMostBlockBytes - 1) / kLine)];
+  }
   const bool streams = row_bytes > kMostCachedBytes && num_rows * row_bytes >= kLeastStreamedBatch;
-  return streams ? &copy_large : &copy_pipelined<CopyAny, PrefetchLines>;
+  return streams ? &copy_large : &copy_pipelined<CopyAny, PrefetchLines<0>>;
 }
 
 }  // namespace

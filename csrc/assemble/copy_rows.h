@@ -24,7 +24,8 @@ struct RowCopy {
 /// also walks to the page; nearer the rest. So the latencies of page walks and of DRAM overlap. The
 /// kernel follows the row size:
 ///   - up to 256 bytes: 16-byte moves, their number known at compile time; 32 and 16 rows ahead
-///   - up to 16 KiB: memcpy; every line prefetched into L2, 16 and 8 rows ahead
+///   - up to 16 KiB: memcpy; every line prefetched into L2 (up to 1 KiB their number is fixed at compile
+///     time), 16 and 8 rows ahead
 ///   - above, in batches of 1 MiB or more: a streaming copy that bypasses the cache and prefetches
 ///     4 KiB ahead in the row
 ///
