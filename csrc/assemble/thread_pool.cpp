@@ -55,12 +55,11 @@ class Pool {
  public:
   static Pool& instance() {
     static ForkSafeMutex& making = *new ForkSafeMutex;
+    // Not under the lock: a fork takes the registration's lock first, then this one.
+    static const bool registered = (on_fork_in_child([] { current_ = nullptr; }), true);
+    (void)registered;
     const std::scoped_lock lock(making);
-    if (current_ == nullptr) {
-      current_ = new Pool;
-      static const bool registered = (on_fork_in_child([] { current_ = nullptr; }), true);
-      (void)registered;
-    }
+    if (current_ == nullptr) current_ = new Pool;
     return *current_;
   }
 
