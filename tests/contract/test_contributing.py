@@ -18,7 +18,10 @@ COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
 
 
 def succeeds(*words: str) -> None:
-    finished = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    finished = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
