@@ -10,10 +10,11 @@ namespace penstock {
 
 /// What went wrong, as the user must tell it apart. One Python class each.
 enum class ErrorKind : std::uint8_t {
-  kFormat,  ///< this file is not what it should be
-  kShard,   ///< this file cannot be read (any more)
-  kSchema,  ///< files, fields or arguments disagree
-  kIndex,   ///< a row number is outside the dataset
+  kFormat,    ///< this file is not what it should be
+  kShard,     ///< this file cannot be read (any more)
+  kSchema,    ///< files, fields or arguments disagree
+  kIndex,     ///< a row number is outside the dataset
+  kArgument,  ///< an argument has a value that cannot be
 };
 
 /// The core's only exception: a problem in one sentence and the facts around it.

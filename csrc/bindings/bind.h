@@ -7,6 +7,7 @@ namespace penstock {
 /// One per room of the core.
 void bind_base(pybind11::module_& module);
 void bind_index(pybind11::module_& module);
+void bind_order(pybind11::module_& module);
 void bind_assemble(pybind11::module_& module);
 
 }  // namespace penstock

@@ -15,6 +15,7 @@ const char* class_name(ErrorKind kind) noexcept {
     case ErrorKind::kShard: return "ShardError";
     case ErrorKind::kSchema: return "SchemaError";
     case ErrorKind::kIndex: return "RowError";
+    case ErrorKind::kArgument: return "ArgumentError";
   }
   return "PenstockError";
 }

@@ -5,5 +5,6 @@
 PYBIND11_MODULE(_core, module) {
   penstock::bind_base(module);
   penstock::bind_index(module);
+  penstock::bind_order(module);
   penstock::bind_assemble(module);
 }

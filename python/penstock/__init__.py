@@ -3,14 +3,45 @@
 from penstock.collate import Collate, Samples, collate
 from penstock.config import get_num_threads, set_num_threads, show_config
 from penstock.datasets import ConcatDataset, Dataset, Field, Raw, ShardDataset, Subset, TensorDataset
-from penstock.errors import FormatError, PenstockError, RowError, SampleError, SchemaError, ShardError
+from penstock.errors import (
+    ArgumentError,
+    FormatError,
+    PenstockError,
+    RowError,
+    SampleError,
+    SchemaError,
+    ShardError,
+)
+from penstock.loader import class_loaders
+from penstock.samplers import (
+    BalancedBatchSampler,
+    BatchSampler,
+    BlockShuffleSampler,
+    ClassIndex,
+    ClassSampler,
+    DistributedSampler,
+    EpisodeSampler,
+    SequentialSampler,
+    ShuffleSampler,
+    StratifiedBatchSampler,
+    WeightedSampler,
+)
+from penstock.splits import kfold, random_split
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArgumentError",
+    "BalancedBatchSampler",
+    "BatchSampler",
+    "BlockShuffleSampler",
+    "ClassIndex",
+    "ClassSampler",
     "Collate",
     "ConcatDataset",
     "Dataset",
+    "DistributedSampler",
+    "EpisodeSampler",
     "Field",
     "FormatError",
     "PenstockError",
@@ -19,13 +50,20 @@ __all__ = [
     "SampleError",
     "Samples",
     "SchemaError",
+    "SequentialSampler",
     "ShardDataset",
     "ShardError",
+    "ShuffleSampler",
+    "StratifiedBatchSampler",
     "Subset",
     "TensorDataset",
+    "WeightedSampler",
     "__version__",
+    "class_loaders",
     "collate",
     "get_num_threads",
+    "kfold",
+    "random_split",
     "set_num_threads",
     "show_config",
 ]

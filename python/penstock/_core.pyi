@@ -23,6 +23,8 @@ _Rows: TypeAlias = Any
 
 _Int64: TypeAlias = npt.NDArray[np.int64]
 
+_Float64: TypeAlias = npt.NDArray[np.float64]
+
 BUILD: _Build
 
 class CumulativeIndex(metaclass=_Bound):
@@ -51,6 +53,8 @@ class Column(metaclass=_Bound):
     def num_rows(self) -> int: ...
     @property
     def num_shards(self) -> int: ...
+    @property
+    def rows_per_shard(self) -> _Int64: ...  # (shards,)
     @property
     def is_dlpack(self) -> bool: ...
 
@@ -81,6 +85,56 @@ class Table(metaclass=_Bound):
     def gather_into(self, indices: _Rows, outs: Sequence[_Capsule]) -> None: ...
     def concatenate(self, other: Table) -> Table: ...
 
+class Permutation(metaclass=_Bound):
+    def __init__(self, size: int, seed: int, epoch: int) -> None: ...
+    @property
+    def size(self) -> int: ...
+    def take(self, first: int, count: int, step: int = 1) -> _Int64: ...  # (count,)
+
+class BlockOrder(metaclass=_Bound):
+    def __init__(
+        self,
+        rows_per_shard: _Int64,  # (shards,)
+        block_rows: int,
+        window_rows: int,
+        seed: int,
+        epoch: int,
+    ) -> None: ...
+    @property
+    def num_rows(self) -> int: ...
+    def take(self, first: int, count: int, step: int = 1) -> _Int64: ...  # (count,)
+
+class ClassIndex(metaclass=_Bound):
+    def __init__(self, targets: _Int64) -> None: ...  # (samples,)
+    @property
+    def labels(self) -> _Int64: ...  # (classes,)
+    @property
+    def first(self) -> _Int64: ...  # (classes + 1,)
+    @property
+    def samples(self) -> _Int64: ...  # (samples,)
+
+class BalancedBatches(metaclass=_Bound):
+    def __init__(
+        self, index: ClassIndex, classes_per_batch: int, samples_per_class: int, seed: int, epoch: int
+    ) -> None: ...
+    def batch(self, number: int) -> _Int64: ...  # (classes_per_batch * samples_per_class,)
+
+class StratifiedBatches(metaclass=_Bound):
+    def __init__(self, index: ClassIndex, batch_size: int, seed: int, epoch: int) -> None: ...
+    def batch(self, number: int) -> _Int64: ...  # (batch_size,); the last one may be shorter
+
+class Episodes(metaclass=_Bound):
+    def __init__(
+        self, index: ClassIndex, num_ways: int, samples_per_class: int, seed: int, epoch: int
+    ) -> None: ...
+    def batch(self, number: int) -> _Int64: ...  # (num_ways * samples_per_class,)
+
+class AliasTable(metaclass=_Bound):
+    def __init__(self, weights: _Float64) -> None: ...  # (samples,)
+    def draw(self, first: int, count: int, step: int, seed: int, epoch: int) -> _Int64: ...  # (count,)
+
+def draw_without_replacement(weights: _Float64, count: int, seed: int, epoch: int) -> _Int64: ...  # (count,)
+def require_weights(weights: _Float64, num_positive: int) -> None: ...
 def num_threads() -> int: ...
 def set_num_threads(count: int) -> None: ...
 def set_default_num_threads(count: int) -> None: ...

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["FormatError", "PenstockError", "RowError", "SampleError", "SchemaError", "ShardError"]
+__all__ = [
+    "ArgumentError",
+    "FormatError",
+    "PenstockError",
+    "RowError",
+    "SampleError",
+    "SchemaError",
+    "ShardError",
+]
 
 
 class PenstockError(Exception):
@@ -91,6 +99,10 @@ class SampleError(PenstockError, RuntimeError):
 
 class SchemaError(PenstockError, TypeError):
     """Files, fields or arguments disagree."""
+
+
+class ArgumentError(PenstockError, ValueError):
+    """An argument has a value that cannot be."""
 
 
 class RowError(PenstockError, IndexError):

@@ -13,9 +13,11 @@ PENSTOCK = ROOT / "python" / "penstock"
 ROOMS = ["bindings", "loader", "assemble", "image", "order", "index", "formats", "storage", "base"]
 FLOORS = [
     {"__init__", "cli", "demo", "pack", "report"},
+    {"loader"},
     {"datasets"},
-    {"samplers", "splits"},
-    {"collate", "loader"},
+    {"splits"},
+    {"samplers"},
+    {"collate"},
     {"device"},
     {"transforms"},
     {"config"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,9 +25,10 @@ from penstock.collate import (
     torch_dtype,
     transformed,
 )
-from penstock.errors import SchemaError
+from penstock.errors import ArgumentError, SchemaError
+from penstock.samplers.classes import ClassIndex, Label, Targets
 
-__all__ = ["ConcatDataset", "Dataset", "Field", "Subset"]
+__all__ = ["ByClass", "ConcatDataset", "Dataset", "Field", "Subset"]
 
 Rows = npt.NDArray[np.int64]
 
@@ -184,6 +185,28 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """
         return Subset(self, indices)
 
+    def by_class(self, targets: Targets | None = None) -> ByClass:
+        """The samples of each class, as datasets that stay native.
+
+        Args:
+            targets: Labels, shape (len(self),): ints or strings, or a `ClassIndex`. Default: `self.targets`.
+
+        Returns:
+            A mapping from label to `Subset`, in the order of the labels. Subsets are made when asked for.
+
+        Raises:
+            ArgumentError: There are more labels than samples, or fewer.
+            AttributeError: No field holds class labels, and none are given.
+        """
+        return ByClass(self, ClassIndex.of(self.targets if targets is None else targets))
+
+    @property
+    def shard_lengths(self) -> Rows:
+        """Samples of each file of the largest field, shape (shards,), int64; one where they were chosen."""
+        if self._rows is not None:
+            return np.array([len(self)])
+        return max(self.table.columns, key=lambda column: column.row_bytes).rows_per_shard
+
     def __add__(self, other: Any) -> Any:
         """This dataset and then another one: native when both are, with the same fields."""
         if isinstance(other, Dataset):
@@ -257,6 +280,32 @@ class Subset(Dataset):
 
     def _read_targets(self) -> Rows:
         return self.dataset.targets[self.indices]
+
+
+class ByClass(Mapping[Label, Subset]):
+    """The samples of each class of a dataset: a mapping from label to `Subset`."""
+
+    def __init__(self, dataset: Dataset, index: ClassIndex) -> None:
+        if index.num_samples != len(dataset):
+            raise ArgumentError(
+                "the labels are not one a sample",
+                expected=f"{len(dataset)} labels",
+                actual=str(index.num_samples),
+            )
+        self.dataset = dataset
+        self.index = index
+
+    def __getitem__(self, label: Label) -> Subset:
+        return self.dataset.subset(self.index[label])
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.index)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __repr__(self) -> str:
+        return f"ByClass({len(self)} classes of {self.dataset!r})"
 
 
 class ConcatDataset(Dataset):

@@ -1,0 +1,206 @@
+#include <pybind11/numpy.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/error.h"
+#include "bindings/bind.h"
+#include "bindings/gil.h"
+#include "order/block_order.h"
+#include "order/class_batches.h"
+#include "order/class_index.h"
+#include "order/permutation.h"
+#include "order/weighted.h"
+
+namespace py = pybind11;
+
+namespace penstock {
+namespace {
+
+using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
+using Float64Array = py::array_t<double, py::array::c_style | py::array::forcecast>;
+
+template <typename T>
+std::span<const T> span_of(const py::array_t<T, py::array::c_style | py::array::forcecast>& array) {
+  return {array.data(), static_cast<std::size_t>(array.size())};
+}
+
+/// A new array of `count` numbers, filled without the GIL.
+template <typename Fill>
+py::array_t<std::int64_t> filled(std::int64_t count, Fill fill) {
+  py::array_t<std::int64_t> numbers(static_cast<py::ssize_t>(count));
+  const std::span<std::int64_t> out(numbers.mutable_data(), static_cast<std::size_t>(count));
+  const GilReleased unlocked;
+  fill(out);
+  return numbers;
+}
+
+/// Part of an object's array: no copy, keeps the object alive, not writable.
+py::array view_of(std::span<const std::int64_t> numbers, const py::object& owner) {
+  py::array view(py::dtype::of<std::int64_t>(), {static_cast<py::ssize_t>(numbers.size())}, {},
+                 numbers.data(), owner);
+  view.attr("setflags")(py::arg("write") = false);
+  return view;
+}
+
+/// \throws Error kArgument unless first, first + step, ... (`count` positions) are all in [0, size)
+void require_positions(std::int64_t size, std::int64_t first, std::int64_t count, std::int64_t step) {
+  const bool inside = first >= 0 && step > 0 && count >= 0 &&
+                      (count == 0 || (first < size && (size - 1 - first) / step >= count - 1));
+  if (inside) return;
+  throw Error(ErrorKind::kArgument, "the positions are outside the order")
+      .needed("positions below " + std::to_string(size))
+      .found(std::to_string(count) + " from " + std::to_string(first) + " in steps of " +
+             std::to_string(step));
+}
+
+template <typename Order>
+py::array_t<std::int64_t> take(const Order& order, std::int64_t size, std::int64_t first, std::int64_t count,
+                               std::int64_t step) {
+  require_positions(size, first, count, step);
+  return filled(count, [&](std::span<std::int64_t> out) { order.fill(first, step, out); });
+}
+
+template <typename Batches>
+py::array_t<std::int64_t> batch_of(const Batches& batches, std::int64_t number) {
+  require_positions(INT64_MAX, number, 1, 1);
+  return filled(batches.batch_size(), [&](std::span<std::int64_t> out) { batches.fill(number, out); });
+}
+
+std::int64_t num_stratified(const StratifiedBatches& self) {
+  return self.num_full_batches() + (self.rest() > 0 ? 1 : 0);
+}
+
+py::array_t<std::int64_t> stratified_batch(const StratifiedBatches& self, std::int64_t number) {
+  require_positions(num_stratified(self), number, 1, 1);
+  const bool is_rest = number == self.num_full_batches();
+  return filled(is_rest ? self.rest() : self.batch_size(),
+                [&](std::span<std::int64_t> out) { self.fill(number, out); });
+}
+
+void bind_shuffles(py::module_& module) {
+  py::class_<Permutation>(module, "Permutation")
+      .def(py::init([](std::int64_t size, std::uint64_t seed, std::uint64_t epoch) {
+             return Permutation(size, epoch_key(seed, epoch));
+           }),
+           py::arg("size"), py::arg("seed"), py::arg("epoch"))
+      .def_property_readonly("size", &Permutation::size)
+      .def(
+          "take",
+          [](const Permutation& self, std::int64_t first, std::int64_t count, std::int64_t step) {
+            return take(self, self.size(), first, count, step);
+          },
+          py::arg("first"), py::arg("count"), py::arg("step") = 1);
+  py::class_<BlockOrder>(module, "BlockOrder")
+      .def(py::init([](const Int64Array& rows_per_shard, std::int64_t block_rows, std::int64_t window_rows,
+                       std::uint64_t seed, std::uint64_t epoch) {
+             return BlockOrder(span_of(rows_per_shard), block_rows, window_rows, epoch_key(seed, epoch));
+           }),
+           py::arg("rows_per_shard"), py::arg("block_rows"), py::arg("window_rows"), py::arg("seed"),
+           py::arg("epoch"))
+      .def_property_readonly("num_rows", &BlockOrder::num_rows)
+      .def(
+          "take",
+          [](const BlockOrder& self, std::int64_t first, std::int64_t count, std::int64_t step) {
+            return take(self, self.num_rows(), first, count, step);
+          },
+          py::arg("first"), py::arg("count"), py::arg("step") = 1);
+}
+
+std::shared_ptr<ClassIndex> make_class_index(const Int64Array& targets) {
+  const std::span<const std::int64_t> labels = span_of(targets);
+  const GilReleased unlocked;
+  return std::make_shared<ClassIndex>(labels);
+}
+
+void bind_class_index(py::module_& module) {
+  py::class_<ClassIndex, std::shared_ptr<ClassIndex>>(module, "ClassIndex")
+      .def(py::init(&make_class_index), py::arg("targets"))
+      .def_property_readonly(
+          "labels",
+          [](const py::object& self) { return view_of(self.cast<const ClassIndex&>().labels(), self); })
+      .def_property_readonly(
+          "first",
+          [](const py::object& self) { return view_of(self.cast<const ClassIndex&>().first(), self); })
+      .def_property_readonly("samples", [](const py::object& self) {
+        return view_of(self.cast<const ClassIndex&>().samples(), self);
+      });
+}
+
+template <typename Batches>
+std::unique_ptr<Batches> make_batches(const std::shared_ptr<ClassIndex>& index, std::int64_t num_classes,
+                                      std::int64_t samples_per_class, std::uint64_t seed,
+                                      std::uint64_t epoch) {
+  return std::make_unique<Batches>(index, num_classes, samples_per_class, epoch_key(seed, epoch));
+}
+
+void bind_class_batches(py::module_& module) {
+  py::class_<BalancedBatches>(module, "BalancedBatches")
+      .def(py::init(&make_batches<BalancedBatches>), py::arg("index"), py::arg("classes_per_batch"),
+           py::arg("samples_per_class"), py::arg("seed"), py::arg("epoch"))
+      .def("batch", &batch_of<BalancedBatches>, py::arg("number"));
+  py::class_<Episodes>(module, "Episodes")
+      .def(py::init(&make_batches<Episodes>), py::arg("index"), py::arg("num_ways"),
+           py::arg("samples_per_class"), py::arg("seed"), py::arg("epoch"))
+      .def("batch", &batch_of<Episodes>, py::arg("number"));
+  py::class_<StratifiedBatches>(module, "StratifiedBatches")
+      .def(py::init([](const std::shared_ptr<ClassIndex>& index, std::int64_t batch_size, std::uint64_t seed,
+                       std::uint64_t epoch) {
+             return std::make_unique<StratifiedBatches>(index, batch_size, epoch_key(seed, epoch));
+           }),
+           py::arg("index"), py::arg("batch_size"), py::arg("seed"), py::arg("epoch"))
+      .def("batch", &stratified_batch, py::arg("number"));
+}
+
+py::array_t<std::int64_t> weighted_draws(const AliasTable& self, std::int64_t first, std::int64_t count,
+                                         std::int64_t step, std::uint64_t seed, std::uint64_t epoch) {
+  require_positions(Permutation::kMostElements, first, count, step);
+  return filled(count,
+                [&](std::span<std::int64_t> out) { self.draw(epoch_key(seed, epoch), first, step, out); });
+}
+
+std::unique_ptr<AliasTable> make_alias_table(const Float64Array& weights) {
+  const std::span<const double> numbers = span_of(weights);
+  const GilReleased unlocked;
+  return std::make_unique<AliasTable>(numbers);
+}
+
+py::array_t<std::int64_t> unreplaced_draws(const Float64Array& weights, std::int64_t count,
+                                           std::uint64_t seed, std::uint64_t epoch) {
+  std::vector<std::int64_t> drawn;
+  {
+    const std::span<const double> numbers = span_of(weights);
+    const GilReleased unlocked;
+    drawn = draw_without_replacement(numbers, count, epoch_key(seed, epoch));
+  }
+  return py::array_t<std::int64_t>(static_cast<py::ssize_t>(drawn.size()), drawn.data());
+}
+
+void bind_weighted(py::module_& module) {
+  py::class_<AliasTable>(module, "AliasTable")
+      .def(py::init(&make_alias_table), py::arg("weights"))
+      .def("draw", &weighted_draws, py::arg("first"), py::arg("count"), py::arg("step"), py::arg("seed"),
+           py::arg("epoch"));
+  module.def(
+      "require_weights",
+      [](const Float64Array& weights, std::int64_t num_positive) {
+        require_weights(span_of(weights), num_positive);
+      },
+      py::arg("weights"), py::arg("num_positive"));
+  module.def("draw_without_replacement", &unreplaced_draws, py::arg("weights"), py::arg("count"),
+             py::arg("seed"), py::arg("epoch"));
+}
+
+}  // namespace
+
+void bind_order(py::module_& module) {
+  bind_shuffles(module);
+  bind_class_index(module);
+  bind_class_batches(module);
+  bind_weighted(module);
+}
+
+}  // namespace penstock

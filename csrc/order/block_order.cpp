@@ -1,0 +1,75 @@
+#include "order/block_order.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+
+#include "base/error.h"
+#include "base/random.h"
+
+namespace penstock {
+namespace {
+
+struct Block {
+  std::int64_t start;
+  std::int64_t rows;
+};
+
+void require_positive(std::int64_t rows, const char* what) {
+  if (rows > 0) return;
+  throw Error(ErrorKind::kArgument, std::string("a ") + what + " of the shuffle must hold a row")
+      .needed("1 row or more")
+      .found(std::to_string(rows));
+}
+
+std::vector<Block> cut(std::span<const std::int64_t> rows_per_shard, std::int64_t block_rows) {
+  std::vector<Block> blocks;
+  std::int64_t start = 0;
+  for (const std::int64_t rows : rows_per_shard) {
+    for (std::int64_t done = 0; done < rows; done += blocks.back().rows) {
+      blocks.push_back({start + done, std::min(block_rows, rows - done)});
+    }
+    start += rows;
+  }
+  return blocks;
+}
+
+}  // namespace
+
+BlockOrder::BlockOrder(std::span<const std::int64_t> rows_per_shard, std::int64_t block_rows,
+                       std::int64_t window_rows, std::uint64_t key)
+    : window_rows_(window_rows), key_(key) {
+  require_positive(block_rows, "block");
+  require_positive(window_rows, "window");
+  const CumulativeIndex checked(rows_per_shard);
+  const std::vector<Block> blocks = cut(rows_per_shard, block_rows);
+  const Permutation order(static_cast<std::int64_t>(blocks.size()), derive_key(key, 0));
+  std::vector<std::int64_t> lengths;
+  for (std::int64_t i = 0; i < order.size(); ++i) {
+    const Block& block = blocks[static_cast<std::size_t>(order.at(i))];
+    starts_.push_back(block.start);
+    lengths.push_back(block.rows);
+  }
+  index_ = CumulativeIndex(lengths);
+}
+
+void BlockOrder::fill(std::int64_t first, std::int64_t step, std::span<std::int64_t> out) const {
+  const Locator locator = index_.locator();
+  while (!out.empty()) {
+    const std::int64_t window = first / window_rows_;
+    const std::int64_t begin = window * window_rows_;
+    const std::int64_t size = std::min(window_rows_, num_rows() - begin);
+    const std::int64_t inside = (begin + size - first + step - 1) / step;
+    const auto rows = out.first(std::min(out.size(), static_cast<std::size_t>(inside)));
+    Permutation(size, derive_key(key_, 1 + static_cast<std::uint64_t>(window)))
+        .fill(first - begin, step, rows);
+    for (std::int64_t& row : rows) {
+      const Location found = locator.locate(begin + row);
+      row = starts_[static_cast<std::size_t>(found.shard)] + found.row;
+    }
+    first += static_cast<std::int64_t>(rows.size()) * step;
+    out = out.subspan(rows.size());
+  }
+}
+
+}  // namespace penstock

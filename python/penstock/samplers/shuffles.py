@@ -1,0 +1,280 @@
+"""Orders of single samples: as they come, shuffled, shuffled block by block; and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch.distributed
+import torch.utils.data
+
+from penstock import _core
+from penstock.errors import ArgumentError, SchemaError
+from penstock.samplers.base import (
+    AsTheyCome,
+    IndexArray,
+    Order,
+    Ordered,
+    Pass,
+    Sampler,
+    length_of,
+    seed_bits,
+    turns,
+)
+
+__all__ = ["BatchSampler", "BlockShuffleSampler", "DistributedSampler", "SequentialSampler", "ShuffleSampler"]
+
+
+class SequentialSampler(Sampler):
+    """Samples 0, 1, 2, ...: each once.
+
+    Args:
+        data_source: A dataset, or how many samples there are.
+        num_replicas: Ranks that share them. Default: torch.distributed's, if initialised, else 1.
+        rank: Which of them this is. Default: likewise.
+        drop_last: Leave out what does not go round the ranks, instead of repeating the first. Default: False.
+    """
+
+    def __init__(
+        self,
+        data_source: Sized | int,
+        *,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        super().__init__(length_of(data_source), num_replicas=num_replicas, rank=rank, drop_last=drop_last)
+
+    def _order(self, epoch: int) -> Order:
+        return AsTheyCome()
+
+
+class ShuffleSampler(Sampler):
+    """Every sample once, in a random order that is another one each epoch.
+
+    The order is a keyed permutation, computed and not stored (`csrc/order/permutation.h` says how): no memory
+    and no start-up, whether there are ten samples or 10**12, and any position at once, which is what makes it
+    resumable. The same (seed, epoch) gives the same order on every machine. Statistically it is a shuffle; it
+    is not cryptographic, and from some twenty samples on not every one of the n! orders can come up, as with
+    any 64-bit seed.
+
+    Args:
+        data_source: A dataset, or how many samples there are: up to 2**62.
+        seed: Another seed, another order. Default: 0.
+        num_replicas: Ranks that share the samples. Default: torch.distributed's, if initialised, else 1.
+        rank: Which of them this is. Default: likewise.
+        drop_last: Leave out what does not go round the ranks, instead of repeating the first. Default: False.
+    """
+
+    def __init__(
+        self,
+        data_source: Sized | int,
+        *,
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        super().__init__(
+            length_of(data_source), seed=seed, num_replicas=num_replicas, rank=rank, drop_last=drop_last
+        )
+
+    def _order(self, epoch: int) -> Order:
+        return _core.Permutation(self._global_length, seed_bits(self.seed), epoch)
+
+
+class DistributedSampler(Sampler, torch.utils.data.DistributedSampler[Any]):
+    """torch's `DistributedSampler`, resumable and without an index list in memory.
+
+    Rank r of R takes positions r, r + R, ... of one shuffled order, so that batch k of all ranks together is
+    batch k of that order. The order is not torch's. Call `set_epoch` before each epoch, as there.
+
+    Args:
+        dataset: What to sample from.
+        num_replicas: Ranks that share it. Default: torch.distributed's world size.
+        rank: Which of them this is. Default: torch.distributed's.
+        shuffle: Else samples come in their own order. Default: True.
+        seed: The same on all ranks. Default: 0.
+        drop_last: Leave out what does not go round, instead of repeating the first samples. Default: False.
+
+    Raises:
+        RuntimeError: `num_replicas` or `rank` is not given and torch.distributed is not initialised.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized | int,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        if num_replicas is None:
+            num_replicas = torch.distributed.get_world_size()
+        if rank is None:
+            rank = torch.distributed.get_rank()
+        super().__init__(
+            length_of(dataset), seed=seed, num_replicas=num_replicas, rank=rank, drop_last=drop_last
+        )
+        self.dataset = dataset  # type: ignore[assignment]
+        self.num_replicas = num_replicas
+        self.rank = rank
+        self.shuffle = shuffle
+        self.num_samples = len(self)
+        self.total_size = self.num_samples * num_replicas
+
+    @property
+    def epoch(self) -> int:  # type: ignore[override]
+        """The epoch that was set last."""
+        return self._epoch
+
+    def _order(self, epoch: int) -> Order:
+        if not self.shuffle:
+            return AsTheyCome()
+        return _core.Permutation(self._global_length, seed_bits(self.seed), epoch)
+
+    def _identity(self) -> dict[str, int]:
+        return {**super()._identity(), "shuffle": int(self.shuffle)}
+
+    def _counts_epochs(self) -> bool:
+        return False
+
+
+class BlockShuffleSampler(Sampler):
+    """Every sample once, shuffled in a way that a cold disk can follow.
+
+    The files are cut into blocks of neighbouring samples, the blocks are put in a random order, and samples
+    are mixed inside a window of so many bytes that moves over them: the disk reads blocks, and only a window
+    need be in memory at a time. The price is mixing: samples of a batch come from the blocks of one window
+    only. Batch means of a quantity that drifts along the files vary more than under a full shuffle, by a
+    factor of about samples per block / (samples per window / batch size) if each block is alike inside: few
+    large blocks are bad, many small ones good.
+
+    Args:
+        dataset: A Penstock dataset. (Blocks of a `Subset` are cut in its own order.)
+        window_bytes: What is mixed at a time. Default: 2**30.
+        block_bytes: What is read in one go. Default: 2**22.
+        seed: Another seed, another order. Default: 0.
+        num_replicas: Ranks that share the samples. Default: torch.distributed's, if initialised, else 1.
+        rank: Which of them this is. Default: likewise.
+        drop_last: Leave out what does not go round the ranks, instead of repeating the first. Default: False.
+
+    Raises:
+        ArgumentError: A block holds no byte, or is larger than the window.
+        SchemaError: The dataset is not Penstock's.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        window_bytes: int = 2**30,
+        block_bytes: int = 2**22,
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        if not 0 < block_bytes <= window_bytes:
+            raise ArgumentError(
+                "a block must hold something and fit into a window",
+                expected=f"1 to {window_bytes} bytes",
+                actual=str(block_bytes),
+            )
+        if not hasattr(dataset, "shard_lengths"):
+            raise SchemaError(
+                "the blocks are cut along the files of a Penstock dataset", actual=type(dataset).__name__
+            )
+        sample_bytes = max(1, sum(field.bytes for field in dataset.schema) // max(1, len(dataset)))
+        self._shard_lengths: IndexArray = dataset.shard_lengths
+        self.window_samples = max(1, window_bytes // sample_bytes)
+        self.block_samples = max(1, block_bytes // sample_bytes)
+        super().__init__(len(dataset), seed=seed, num_replicas=num_replicas, rank=rank, drop_last=drop_last)
+
+    def _order(self, epoch: int) -> Order:
+        return _core.BlockOrder(
+            self._shard_lengths, self.block_samples, self.window_samples, seed_bits(self.seed), epoch
+        )
+
+    def _identity(self) -> dict[str, int]:
+        sizes = {"block_samples": self.block_samples, "window_samples": self.window_samples}
+        return {**super()._identity(), **sizes, "shards": len(self._shard_lengths)}
+
+
+class BatchSampler(torch.utils.data.BatchSampler):
+    """Batches out of an order of samples, one int64 array each: for the `batch_sampler` of any DataLoader.
+
+    With one of Penstock's samplers a batch is one call into the core, and its epochs, ranks and state are
+    this one's too. (The position is counted in samples, so a state may be continued with another batch size.)
+    Any other sampler, or iterable of ints, works too, without a state.
+
+    Args:
+        sampler: An order of samples, or a dataset (or a number) to go through from 0.
+        batch_size: Samples of a batch, on each rank.
+        drop_last: Leave out a last batch that is shorter. Default: False.
+
+    Raises:
+        ArgumentError: `batch_size` is not positive.
+    """
+
+    def __init__(self, sampler: Any, batch_size: int, drop_last: bool = False) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ArgumentError("a batch has at least one sample", actual=f"batch_size={batch_size!r}")
+        is_source = isinstance(sampler, (int, torch.utils.data.Dataset))
+        self.sampler: Iterable[int] = SequentialSampler(sampler) if is_source else sampler
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+
+    def __iter__(self) -> Iterator[IndexArray]:  # type: ignore[override]
+        if isinstance(self.sampler, Sampler):
+            return self._natively(self.sampler._begin())
+        return self._from(iter(self.sampler))
+
+    def _natively(self, walk: Pass) -> Iterator[IndexArray]:
+        while len(batch := walk.take(self.batch_size)) == self.batch_size:
+            yield batch
+        if len(batch) and not self.drop_last:
+            yield batch
+
+    def _from(self, samples: Iterator[int]) -> Iterator[IndexArray]:
+        while len(batch := np.fromiter(islice(samples, self.batch_size), np.int64)) == self.batch_size:
+            yield batch
+        if len(batch) and not self.drop_last:
+            yield batch
+
+    def __len__(self) -> int:
+        return turns(len(self.sampler), self.batch_size, self.drop_last)  # type: ignore[arg-type]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make this the next epoch of the sampler, if it knows epochs."""
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the sampler is.
+
+        Raises:
+            SchemaError: It has no state.
+        """
+        return self._stateful().state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there.
+
+        Raises:
+            ArgumentError: The state is another sampler's, or one over other samples or with another seed.
+            SchemaError: The sampler has no state.
+        """
+        self._stateful().load_state_dict(state)
+
+    def _stateful(self) -> Ordered:
+        if isinstance(self.sampler, Ordered):
+            return self.sampler
+        raise SchemaError(
+            "this sampler has no state",
+            expected="one of penstock's samplers",
+            actual=type(self.sampler).__name__,
+        )

@@ -1,0 +1,200 @@
+"""Datasets cut into parts: for training and validation, at random, by class, by group, in folds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.utils.data
+
+from penstock import _core
+from penstock.errors import ArgumentError
+from penstock.samplers.base import IndexArray, seed_bits
+from penstock.samplers.classes import ClassIndex, Targets
+
+__all__ = ["kfold", "random_split", "subset_of"]
+
+
+def random_split(
+    dataset: Any,
+    lengths: Sequence[int] | Sequence[float],
+    stratify: Targets | bool | None = None,
+    seed: int | None = None,
+    *,
+    groups: Targets | None = None,
+) -> list[Any]:
+    """Cut a dataset at random into parts that do not overlap, as torch's `random_split`.
+
+    The samples of a part are in the dataset's order (torch shuffles them), so that going through a
+    validation set reads its files from front to back.
+
+    Args:
+        dataset: A Penstock dataset, or any other with a length.
+        lengths: Samples of each part; or fractions that sum to 1: what does not come out even goes to the
+            first parts.
+        stratify: Labels, one a sample (see `ClassIndex`), or True for `dataset.targets`: every part gets its
+            share of every class, to within two samples (one, with two parts). Default: None, samples fall
+            where they may.
+        seed: The same seed, the same parts. Default: from torch's random numbers, so that `torch.manual_seed`
+            decides.
+        groups: A group for each sample (see `ClassIndex`), as patients of images: no group is torn apart.
+            `lengths` are then met as nearly as the groups allow, and so is `stratify`. Default: every sample
+            for itself.
+
+    Returns:
+        A `Subset` for each length; of a dataset that is not Penstock's a `torch.utils.data.Subset`.
+
+    Raises:
+        ArgumentError: The lengths do not sum to the dataset's, labels or groups are not one a sample, or the
+            groups leave a part empty.
+        SchemaError: The labels or groups are no ints or strings.
+    """
+    counts = _counts(len(dataset), lengths)
+    part_of = _parts(dataset, counts, stratify, groups, seed)
+    return [subset_of(dataset, np.flatnonzero(part_of == part)) for part in range(len(counts))]
+
+
+def kfold(
+    dataset: Any,
+    k: int = 5,
+    stratify: Targets | bool | None = None,
+    seed: int | None = None,
+    *,
+    groups: Targets | None = None,
+) -> list[tuple[Any, Any]]:
+    """Cut a dataset at random into `k` folds of like size, for cross-validation.
+
+    Args:
+        dataset: A Penstock dataset, or any other with a length.
+        k: How many, 2 to len(dataset). Default: 5.
+        stratify: As in `random_split`; here to within one sample.
+        seed: As in `random_split`.
+        groups: As in `random_split`.
+
+    Returns:
+        k pairs (training, validation): every sample is in the validation part of exactly one.
+
+    Raises:
+        ArgumentError: As in `random_split`, or `k` is not in its range.
+        SchemaError: As in `random_split`.
+    """
+    if not 2 <= k <= len(dataset):
+        raise ArgumentError("there cannot be so many folds", expected=f"2 to {len(dataset)}", actual=str(k))
+    fold_of = _parts(dataset, _counts(len(dataset), [1 / k] * k), stratify, groups, seed)
+    return [
+        (
+            subset_of(dataset, np.flatnonzero(fold_of != fold)),
+            subset_of(dataset, np.flatnonzero(fold_of == fold)),
+        )
+        for fold in range(k)
+    ]
+
+
+def subset_of(dataset: Any, indices: IndexArray) -> Any:
+    """Some samples of any dataset: native where it is ours."""
+    if hasattr(dataset, "subset"):
+        return dataset.subset(indices)
+    return torch.utils.data.Subset(dataset, indices.tolist())
+
+
+def _counts(total: int, lengths: Sequence[int] | Sequence[float]) -> list[int]:
+    """Samples of each part.
+
+    Raises:
+        ArgumentError: They do not add up.
+    """
+    if any(not math.isfinite(length) or length < 0 for length in lengths):
+        raise ArgumentError("a part cannot have such a length", actual=str(list(lengths)))
+    if math.isclose(sum(lengths), 1) and sum(lengths) <= 1 + 1e-6 and total != 1:
+        counts = [math.floor(total * fraction) for fraction in lengths]
+        for i in range(total - sum(counts)):
+            counts[i % len(counts)] += 1
+        return counts
+    if sum(lengths) != total or any(length != int(length) for length in lengths):
+        raise ArgumentError(
+            "the lengths do not sum to the dataset's",
+            expected=f"{total}, or fractions that sum to 1",
+            actual=f"{sum(lengths)}",
+        )
+    return [int(length) for length in lengths]
+
+
+def _parts(
+    dataset: Any, counts: list[int], stratify: Any, groups: Any, seed: int | None
+) -> npt.NDArray[np.intp]:
+    """The part of each sample."""
+    total = len(dataset)
+    if seed is None:
+        seed = int(torch.empty((), dtype=torch.int64).random_().item())
+    shuffled = _core.Permutation(total, seed_bits(seed), 0).take(0, total)
+    classes = _numbers(dataset.targets if stratify is True else stratify, total, "labels")
+    if groups is not None:
+        return _group_parts(_numbers(groups, total, "groups"), classes, counts, shuffled)
+    part_of = np.empty(total, np.intp)
+    if stratify is None or stratify is False:
+        part_of[shuffled] = np.repeat(np.arange(len(counts)), counts)
+    else:  # dealt as cards are, sorted by class
+        cards = shuffled[_core.ClassIndex(classes[shuffled]).samples]
+        part_of[cards] = np.roll(_evenly(counts), shuffled[0] if total else 0)
+    return part_of
+
+
+def _numbers(labels: Any, total: int, name: str) -> IndexArray:
+    """Labels as numbers from 0; all of one class where there are none.
+
+    Raises:
+        ArgumentError: They are not one a sample.
+    """
+    if labels is None or labels is False:
+        return np.zeros(total, np.int64)
+    index = ClassIndex.of(labels)
+    if index.num_samples != total:
+        raise ArgumentError(
+            f"the {name} are not one a sample", expected=f"{total} {name}", actual=str(index.num_samples)
+        )
+    numbers = np.empty(total, np.int64)
+    numbers[index.core.samples] = np.repeat(np.arange(len(index)), index.counts)
+    return numbers
+
+
+def _evenly(counts: list[int]) -> npt.NDArray[np.intp]:
+    """Each part as often as it has samples, its turns at equal distances."""
+    when = np.concatenate([(np.arange(count) + 0.5) / max(1, count) for count in counts])
+    return np.repeat(np.arange(len(counts)), counts)[np.argsort(when, kind="stable")]
+
+
+def _group_parts(
+    groups: IndexArray, classes: IndexArray, counts: list[int], shuffled: IndexArray
+) -> npt.NDArray[np.intp]:
+    """The largest groups first, each to the part that still needs its classes most.
+
+    The need is what a part lacks of a class, in shares of that class: the choice that brings the sum of
+    squares of what is lacking down the furthest.
+    """
+    sizes = np.bincount(groups)
+    of_class = np.bincount(classes)
+    lacking = np.outer(np.array(counts) / max(1, len(groups)), of_class)
+    pairs, in_pair = np.unique(groups * len(of_class) + classes, return_counts=True)
+    pair_group, pair_class = np.divmod(pairs, max(1, len(of_class)))
+    first = np.searchsorted(pair_group, np.arange(len(sizes) + 1))
+    _, rank = np.unique(groups[shuffled], return_index=True)  # a random order of groups of one size
+    part_of_group = np.empty(len(sizes), np.intp)
+    for group in np.lexsort((rank, -sizes)):
+        its = slice(first[group], first[group + 1])
+        its_classes = pair_class[its]
+        need = lacking[:, its_classes] @ (in_pair[its] / of_class[its_classes])
+        part = int(np.argmax(need))
+        lacking[part, its_classes] -= in_pair[its]
+        part_of_group[group] = part
+    for part, count in enumerate(counts):
+        if count > 0 and not np.any(part_of_group == part):
+            raise ArgumentError(
+                f"part {part} gets no group",
+                expected=f"groups that make up about {count} samples",
+                actual=f"{len(sizes)} groups of up to {sizes.max(initial=0)} samples",
+            )
+    return part_of_group[groups]
