@@ -24,6 +24,10 @@ void Table::gather(std::span<const std::int64_t> rows, std::span<std::byte* cons
   for (std::size_t i = 0; i < columns_.size(); ++i) penstock::gather(*columns_[i], rows, outs[i]);
 }
 
+void Table::will_need(std::int64_t first, std::int64_t count) const {
+  for (const auto& column : columns_) column->will_need(first, count);
+}
+
 std::shared_ptr<Table> concatenate(const Table& a, const Table& b) {
   if (a.columns().size() != b.columns().size()) {
     throw Error(ErrorKind::kSchema, "the datasets have different numbers of fields")

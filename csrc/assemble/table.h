@@ -28,6 +28,11 @@ class Table {
   /// \throws Error kShard
   void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) const;
 
+  /// Asks the system to read these rows soon. \pre in range
+  ///
+  /// \throws Error kShard
+  void will_need(std::int64_t first, std::int64_t count) const;
+
  private:
   std::vector<std::shared_ptr<Column>> columns_;
 };

@@ -6,6 +6,7 @@
 #include "assemble/batch_buffer.h"
 #include "assemble/table.h"
 #include "assemble/thread_pool.h"
+#include "base/error.h"
 #include "bindings/bind.h"
 #include "bindings/gil.h"
 #include "bindings/rows.h"
@@ -53,6 +54,21 @@ void gather_into(const Table& table, const py::object& indices, const std::vecto
   gather_unlocked(table, rows, outs);
 }
 
+using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
+
+void will_need(const Table& table, const Int64Array& first, const Int64Array& count) {
+  if (first.ndim() != 1 || first.size() != count.size()) throw py::value_error("one count per first row");
+  for (py::ssize_t i = 0; i < first.size(); ++i) {
+    const std::int64_t rows = table.num_rows();
+    if (first.at(i) >= 0 && count.at(i) >= 0 && first.at(i) <= rows && count.at(i) <= rows - first.at(i))
+      continue;
+    throw Error(ErrorKind::kIndex, "outside the dataset of " + std::to_string(rows) + " rows")
+        .at_row(first.at(i));
+  }
+  const GilReleased unlocked;
+  for (py::ssize_t i = 0; i < first.size(); ++i) table.will_need(first.data()[i], count.data()[i]);
+}
+
 }  // namespace
 
 void bind_assemble(py::module_& module) {
@@ -64,6 +80,7 @@ void bind_assemble(py::module_& module) {
           [](const Table& self) { return std::vector(self.columns().begin(), self.columns().end()); })
       .def("gather", &gather, py::arg("indices"))
       .def("gather_into", &gather_into, py::arg("indices"), py::arg("outs"))
+      .def("will_need", &will_need, py::arg("first"), py::arg("count"))
       .def(
           "concatenate", [](const Table& self, const Table& other) { return concatenate(self, other); },
           py::arg("other"))

@@ -81,6 +81,19 @@ py::array_t<std::int64_t> stratified_batch(const StratifiedBatches& self, std::i
                 [&](std::span<std::int64_t> out) { self.fill(number, out); });
 }
 
+py::tuple blocks_between(const BlockOrder& self, std::int64_t begin, std::int64_t end) {
+  require_positions(self.num_rows(), begin, end - begin, 1);
+  const auto blocks = self.blocks(begin, end);
+  py::array_t<std::int64_t> first(static_cast<py::ssize_t>(blocks.size()));
+  py::array_t<std::int64_t> count(static_cast<py::ssize_t>(blocks.size()));
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    first.mutable_at(static_cast<py::ssize_t>(i)) = blocks[i].first;
+    count.mutable_at(static_cast<py::ssize_t>(i)) = blocks[i].count;
+  }
+  const std::int64_t covered = blocks.empty() ? end : self.end_of_block(end - 1);
+  return py::make_tuple(first, count, covered);
+}
+
 void bind_shuffles(py::module_& module) {
   py::class_<Permutation>(module, "Permutation")
       .def(py::init([](std::int64_t size, std::uint64_t seed, std::uint64_t epoch) {
@@ -102,6 +115,7 @@ void bind_shuffles(py::module_& module) {
            py::arg("rows_per_shard"), py::arg("block_rows"), py::arg("window_rows"), py::arg("seed"),
            py::arg("epoch"))
       .def_property_readonly("num_rows", &BlockOrder::num_rows)
+      .def("blocks", &blocks_between, py::arg("begin"), py::arg("end"))
       .def(
           "take",
           [](const BlockOrder& self, std::int64_t first, std::int64_t count, std::int64_t step) {

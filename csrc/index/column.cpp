@@ -149,6 +149,24 @@ void Column::advise_for(std::span<const std::int64_t> rows) {
   for (const auto& storage : storages_) storage->advise(pattern);
 }
 
+void Column::will_need(std::int64_t first, std::int64_t count) {
+  (void)views();
+  if (fits_in_memory_) return;
+  while (count > 0) {
+    const Location found = index_.locate(first);
+    const std::int64_t rows = std::min(count, index_.first_row(found.shard + 1) - first);
+    const std::int64_t stride = layout_of(found.shard).row_stride;
+    if (is_contiguous(layout_of(found.shard)) && stride == row_bytes_) {
+      const std::uint64_t offset = shards_[static_cast<std::size_t>(found.shard)].offset;
+      storage_of(found.shard)
+          .will_need(offset + static_cast<std::uint64_t>(found.row * stride),
+                     static_cast<std::uint64_t>(rows * stride));
+    }
+    first += rows;
+    count -= rows;
+  }
+}
+
 void Column::check_now_and_then() {
   constexpr std::int64_t kIntervalNs = 1'000'000'000;
   constexpr std::size_t kFilesAtATime = 1000;

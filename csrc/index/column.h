@@ -83,6 +83,12 @@ class Column {
   /// pattern has changed. \pre views() was called
   void advise_for(std::span<const std::int64_t> rows);
 
+  /// Asks the system to read these rows soon, when all rows are more than memory can hold (the rest it reads
+  /// ahead as well by itself). Only rows that lie end to end. \pre in range
+  ///
+  /// \throws Error kShard
+  void will_need(std::int64_t first, std::int64_t count);
+
   /// Looks, at most once a second and at a thousand files at a time, whether files have changed.
   ///
   /// \throws Error kShard

@@ -10,10 +10,7 @@
 namespace penstock {
 namespace {
 
-struct Block {
-  std::int64_t start;
-  std::int64_t rows;
-};
+using Block = BlockOrder::Block;
 
 void require_positive(std::int64_t rows, const char* what) {
   if (rows > 0) return;
@@ -26,7 +23,7 @@ std::vector<Block> cut(std::span<const std::int64_t> rows_per_shard, std::int64_
   std::vector<Block> blocks;
   std::int64_t start = 0;
   for (const std::int64_t rows : rows_per_shard) {
-    for (std::int64_t done = 0; done < rows; done += blocks.back().rows) {
+    for (std::int64_t done = 0; done < rows; done += blocks.back().count) {
       blocks.push_back({start + done, std::min(block_rows, rows - done)});
     }
     start += rows;
@@ -47,10 +44,21 @@ BlockOrder::BlockOrder(std::span<const std::int64_t> rows_per_shard, std::int64_
   std::vector<std::int64_t> lengths;
   for (std::int64_t i = 0; i < order.size(); ++i) {
     const Block& block = blocks[static_cast<std::size_t>(order.at(i))];
-    starts_.push_back(block.start);
-    lengths.push_back(block.rows);
+    starts_.push_back(block.first);
+    lengths.push_back(block.count);
   }
   index_ = CumulativeIndex(lengths);
+}
+
+std::vector<Block> BlockOrder::blocks(std::int64_t begin, std::int64_t end) const {
+  std::vector<Block> found;
+  while (begin < end) {
+    const std::int64_t block = index_.locate(begin).shard;
+    const std::int64_t next = end_of_block(begin);
+    found.push_back({starts_[static_cast<std::size_t>(block)], next - index_.first_row(block)});
+    begin = next;
+  }
+  return found;
 }
 
 void BlockOrder::fill(std::int64_t first, std::int64_t step, std::span<std::int64_t> out) const {

@@ -25,6 +25,21 @@ class BlockOrder {
 
   [[nodiscard]] std::int64_t num_rows() const noexcept { return index_.num_rows(); }
 
+  /// Neighbouring rows.
+  struct Block {
+    std::int64_t first;
+    std::int64_t count;
+  };
+
+  /// The blocks that the positions [begin, end) lie in before rows are mixed: what a disk has to read for
+  /// them, in the order it is needed. \pre 0 <= begin <= end <= num_rows()
+  [[nodiscard]] std::vector<Block> blocks(std::int64_t begin, std::int64_t end) const;
+
+  /// The position after the block that this one lies in. \pre 0 <= position < num_rows()
+  [[nodiscard]] std::int64_t end_of_block(std::int64_t position) const noexcept {
+    return index_.first_row(index_.locate(position).shard + 1);
+  }
+
   /// The rows at first, first + step, ... \pre all positions are in [0, num_rows())
   void fill(std::int64_t first, std::int64_t step, std::span<std::int64_t> out) const;
 

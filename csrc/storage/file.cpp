@@ -163,6 +163,22 @@ void FileStorage::advise(AccessPattern pattern) const noexcept {
   ::madvise(mapped_, identity_.size, pattern == AccessPattern::kRandom ? MADV_RANDOM : MADV_NORMAL);
 }
 
+/// In pieces: the system cuts one request down to what the device takes at a time, 128 KiB by default.
+void FileStorage::will_need(std::uint64_t offset, std::uint64_t size) const noexcept {
+  constexpr std::uint64_t kPiece = 128 * 1024;
+  if (!opened_.load(std::memory_order_acquire)) return;
+  const std::uint64_t end = offset + size;
+  for (offset -= offset % kPiece; offset < end; offset += kPiece) {
+    const std::uint64_t piece = std::min(kPiece, end - offset);
+    if (mapped_ != nullptr) {
+      ::madvise(static_cast<std::byte*>(mapped_) + offset, piece, MADV_WILLNEED);
+    } else if (kept_descriptor_ >= 0) {
+      ::posix_fadvise(kept_descriptor_, static_cast<off_t>(offset), static_cast<off_t>(piece),
+                      POSIX_FADV_WILLNEED);
+    }
+  }
+}
+
 void FileStorage::check() const {
   struct stat status{};
   if (::stat(path_.c_str(), &status) != 0) return;  // unlinked: what we hold is whole

@@ -18,6 +18,7 @@ class MemoryStorage final : public Storage {
     std::memcpy(out.data(), bytes_.data() + offset, out.size());
   }
   void advise(AccessPattern) const noexcept override {}
+  void will_need(std::uint64_t, std::uint64_t) const noexcept override {}
   void check() const override {}
 
  private:

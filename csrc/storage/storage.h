@@ -47,6 +47,9 @@ class Storage {
   /// fits in memory and ruinous for random rows of data that does not.
   virtual void advise(AccessPattern pattern) const noexcept = 0;
 
+  /// Asks the system to read these bytes soon; returns before they are there. \pre in bounds
+  virtual void will_need(std::uint64_t offset, std::uint64_t size) const noexcept = 0;
+
   /// Looks whether the bytes can still be what they were, at the price of a system call.
   ///
   /// \throws Error kShard when the file has shrunk, grown or been rewritten in place

