@@ -149,12 +149,9 @@ Episodes::Episodes(std::shared_ptr<const ClassIndex> index, std::int64_t num_way
   for (std::int64_t k = 0; k < index_->num_classes(); ++k) {
     const std::size_t size = index_->samples_of(k).size();
     if (size >= static_cast<std::size_t>(samples_per_class)) continue;
-    throw Error(ErrorKind::kArgument, "class " +
-                                          std::to_string(index_->labels()[static_cast<std::size_t>(k)]) +
-                                          " has too few samples for an episode")
+    throw Error(ErrorKind::kArgument, "a class has too few samples for an episode")
         .needed(std::to_string(samples_per_class))
-        .found(std::to_string(size))
-        .hint("Leave the class out, or ask for fewer.");
+        .found(std::to_string(size));
   }
 }
 

@@ -37,8 +37,7 @@ def random_split(
         lengths: Samples of each part; or fractions that sum to 1: what does not come out even goes to the
             first parts.
         stratify: Labels, one a sample (see `ClassIndex`), or True for `dataset.targets`: every part gets its
-            share of every class, to within two samples (one, with two parts). Default: None, samples fall
-            where they may.
+            share of every class, rounded up or down. Default: None, samples fall where they may.
         seed: The same seed, the same parts. Default: from torch's random numbers, so that `torch.manual_seed`
             decides.
         groups: A group for each sample (see `ClassIndex`), as patients of images: no group is torn apart.
@@ -71,7 +70,7 @@ def kfold(
     Args:
         dataset: A Penstock dataset, or any other with a length.
         k: How many, 2 to len(dataset). Default: 5.
-        stratify: As in `random_split`; here to within one sample.
+        stratify: As in `random_split`.
         seed: As in `random_split`.
         groups: As in `random_split`.
 
@@ -109,7 +108,7 @@ def _counts(total: int, lengths: Sequence[int] | Sequence[float]) -> list[int]:
     """
     if any(not math.isfinite(length) or length < 0 for length in lengths):
         raise ArgumentError("a part cannot have such a length", actual=str(list(lengths)))
-    if math.isclose(sum(lengths), 1) and sum(lengths) <= 1 + 1e-6 and total != 1:
+    if math.isclose(sum(lengths), 1) and sum(lengths) <= 1 + 1e-6:
         counts = [math.floor(total * fraction) for fraction in lengths]
         for i in range(total - sum(counts)):
             counts[i % len(counts)] += 1
@@ -134,13 +133,30 @@ def _parts(
     classes = _numbers(dataset.targets if stratify is True else stratify, total, "labels")
     if groups is not None:
         return _group_parts(_numbers(groups, total, "groups"), classes, counts, shuffled)
+    index = _core.ClassIndex(classes[shuffled])
+    order = _core.Permutation(len(counts), seed_bits(seed), 1).take(0, len(counts))
+    shares = _shares(np.diff(index.first), np.array(counts), order)
     part_of = np.empty(total, np.intp)
-    if stratify is None or stratify is False:
-        part_of[shuffled] = np.repeat(np.arange(len(counts)), counts)
-    else:  # dealt as cards are, sorted by class
-        cards = shuffled[_core.ClassIndex(classes[shuffled]).samples]
-        part_of[cards] = np.roll(_evenly(counts), shuffled[0] if total else 0)
+    part_of[shuffled[index.samples]] = np.repeat(np.tile(np.arange(len(counts)), len(shares)), shares.ravel())
     return part_of
+
+
+def _shares(sizes: IndexArray, counts: IndexArray, order: IndexArray) -> IndexArray:
+    """Samples of each class for each part, shape (classes, parts): the exact share rounded up or down.
+
+    What rounding down leaves of a class goes, one each, to the parts that still lack most, which always comes
+    out even (Gale 1957); `order` decides between equals.
+    """
+    if np.ptp(counts) <= 1:
+        shares = np.repeat(sizes[:, None] // len(counts), len(counts), axis=1)
+    else:
+        shares = np.outer(sizes, counts) // max(1, counts.sum())
+    lacking = counts - shares.sum(axis=0)
+    for k in np.flatnonzero(sizes > shares.sum(axis=1)):
+        parts = np.lexsort((order, -lacking))[: sizes[k] - shares[k].sum()]
+        shares[k, parts] += 1
+        lacking[parts] -= 1
+    return shares
 
 
 def _numbers(labels: Any, total: int, name: str) -> IndexArray:
@@ -161,19 +177,14 @@ def _numbers(labels: Any, total: int, name: str) -> IndexArray:
     return numbers
 
 
-def _evenly(counts: list[int]) -> npt.NDArray[np.intp]:
-    """Each part as often as it has samples, its turns at equal distances."""
-    when = np.concatenate([(np.arange(count) + 0.5) / max(1, count) for count in counts])
-    return np.repeat(np.arange(len(counts)), counts)[np.argsort(when, kind="stable")]
-
-
 def _group_parts(
     groups: IndexArray, classes: IndexArray, counts: list[int], shuffled: IndexArray
 ) -> npt.NDArray[np.intp]:
     """The largest groups first, each to the part that still needs its classes most.
 
     The need is what a part lacks of a class, in shares of that class: the choice that brings the sum of
-    squares of what is lacking down the furthest.
+    squares of what is lacking down the furthest. Between equals, what a part lacks in all decides; and no
+    part is left empty for whose sake a group could be spared.
     """
     sizes = np.bincount(groups)
     of_class = np.bincount(classes)
@@ -183,18 +194,22 @@ def _group_parts(
     first = np.searchsorted(pair_group, np.arange(len(sizes) + 1))
     _, rank = np.unique(groups[shuffled], return_index=True)  # a random order of groups of one size
     part_of_group = np.empty(len(sizes), np.intp)
-    for group in np.lexsort((rank, -sizes)):
+    empty = np.array(counts) > 0
+    for done, group in enumerate(np.lexsort((rank, -sizes))):
         its = slice(first[group], first[group + 1])
         its_classes = pair_class[its]
         need = lacking[:, its_classes] @ (in_pair[its] / of_class[its_classes])
+        need += 1e-9 * lacking.sum(axis=1) / len(groups)
+        if empty.sum() >= len(sizes) - done:
+            need[~empty] = -np.inf
         part = int(np.argmax(need))
+        empty[part] = False
         lacking[part, its_classes] -= in_pair[its]
         part_of_group[group] = part
-    for part, count in enumerate(counts):
-        if count > 0 and not np.any(part_of_group == part):
-            raise ArgumentError(
-                f"part {part} gets no group",
-                expected=f"groups that make up about {count} samples",
-                actual=f"{len(sizes)} groups of up to {sizes.max(initial=0)} samples",
-            )
+    if empty.any():
+        raise ArgumentError(
+            f"part {int(np.argmax(empty))} gets no group",
+            expected=f"at least {sum(count > 0 for count in counts)} groups",
+            actual=str(len(sizes)),
+        )
     return part_of_group[groups]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch.distributed
 import torch.utils.data
 
-from penstock.errors import ArgumentError
+from penstock.errors import ArgumentError, SchemaError
 
 __all__ = ["AsTheyCome", "BatchOrder", "IndexArray", "Order", "Ordered", "Pass", "Sampler"]
 
@@ -101,7 +101,7 @@ class Ordered:
             world = torch.distributed.get_world_size() if initialised else 1
         if rank is None:
             rank = torch.distributed.get_rank() if initialised else 0
-        if not 0 <= rank < world:
+        if not 0 <= rank < at_least(1, world, "num_replicas"):
             raise ArgumentError(
                 "there is no such rank", expected=f"0 to {world - 1} of {world} replicas", actual=str(rank)
             )
@@ -119,7 +119,7 @@ class Ordered:
         """
         if epoch < 0:
             raise ArgumentError("an epoch is a number from 0", actual=str(epoch))
-        if self._pass is not None or epoch != self._epoch:
+        if epoch != self._epoch:
             self._start = 0
         self._epoch, self._asked, self._pass = operator.index(epoch), True, None
 
@@ -137,13 +137,15 @@ class Ordered:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there, on any number of ranks: the next `iter()` begins where the state was taken.
 
-        A state from the end of an epoch goes on with the next one; but if `set_epoch` asks for that very
-        epoch, what is left of it is nothing.
+        A state from the end of an epoch goes on with the next one, where epochs are counted or `set_epoch`
+        asks for it, before or after; if `set_epoch` asks for the ended one, what is left of it is nothing.
 
         Raises:
             ArgumentError: The state is another sampler's, or one over other samples or with another seed.
         """
         mine = {"sampler": type(self).__name__, **self._identity()}
+        if not isinstance(state, dict):
+            raise ArgumentError("a state is a dict", actual=type(state).__name__)
         for key, value in mine.items():
             if state.get(key) != value:
                 raise ArgumentError(
@@ -152,17 +154,16 @@ class Ordered:
                     actual=str(state.get(key, "none")),
                     hint="Make the sampler as it was made when the state was taken, or begin anew.",
                 )
-        epoch, position = state.get("epoch"), state.get("position")
-        for name, number in (("epoch", epoch), ("position", position)):
-            if not isinstance(number, int) or number < 0:
-                raise ArgumentError(f"the state's {name} is no number from 0", actual=repr(number))
-        if position > self._global_length:  # type: ignore[operator]
+        epoch, position = (_natural(state, name) for name in ("epoch", "position"))
+        if position > self._global_length:
             raise ArgumentError(
                 "the state lies past the end",
                 expected=f"a position to {self._global_length}",
                 actual=str(position),
             )
-        self._epoch, self._start = epoch, position  # type: ignore[assignment]
+        if self._asked and self._epoch > epoch and position == self._global_length:
+            return
+        self._epoch, self._start = epoch, position
         self._asked, self._pass = False, None
 
     def _begin(self) -> Pass:
@@ -251,7 +252,11 @@ class Sampler(Ordered, torch.utils.data.Sampler[int]):
     def _order(self, epoch: int) -> Order: ...
 
     def __iter__(self) -> Iterator[int]:
-        return chain.from_iterable(self._begin().one_by_one())
+        return chain.from_iterable(self._chunks())
+
+    def _chunks(self) -> Iterator[Iterator[int]]:
+        """Begun when the first sample is asked for: torch's loaders make iterators that they never use."""
+        yield from self._begin().one_by_one()
 
 
 class BatchOrder(Ordered, torch.utils.data.BatchSampler):
@@ -274,13 +279,16 @@ class BatchOrder(Ordered, torch.utils.data.BatchSampler):
         """Something with `batch(position)`."""
 
     def __iter__(self) -> Iterator[IndexArray]:  # type: ignore[override]
-        return batches(self._begin())
+        walk = self._begin()
+        while positions := walk.advance(1):
+            yield walk.order.batch(positions[-1].start)
 
 
-def batches(walk: Pass) -> Iterator[IndexArray]:
-    """What is left of a pass over batches."""
-    while positions := walk.advance(1):
-        yield walk.order.batch(positions[-1].start)
+def _natural(state: dict[str, Any], name: str) -> int:
+    number = state.get(name)
+    if isinstance(number, int) and not isinstance(number, bool) and number >= 0:
+        return number
+    raise ArgumentError(f"the state's {name} is no number from 0", actual=repr(number))
 
 
 def turns(positions: int, world: int, drop_last: bool) -> int:
@@ -288,12 +296,24 @@ def turns(positions: int, world: int, drop_last: bool) -> int:
     return positions // world if drop_last else -(-positions // world)
 
 
+def at_least(least: int, number: int, name: str) -> int:
+    """The number itself, as a plain int.
+
+    Raises:
+        ArgumentError: It is less.
+        SchemaError: It is no whole number.
+    """
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
+        raise SchemaError(f"{name} is no whole number", actual=repr(number))
+    if operator.index(number) < least:
+        raise ArgumentError(f"{name} is too small", expected=f"{least} or more", actual=str(number))
+    return operator.index(number)
+
+
 def length_of(data_source: Sized | int) -> int:
     """How many samples: of a dataset, or the number itself."""
-    length = data_source if isinstance(data_source, int) else len(data_source)
-    if length < 0:
-        raise ArgumentError("there cannot be fewer than no samples", actual=str(length))
-    return length
+    length = len(data_source) if isinstance(data_source, Sized) else data_source
+    return at_least(0, length, "the number of samples")
 
 
 def seed_bits(seed: int) -> int:
@@ -301,6 +321,6 @@ def seed_bits(seed: int) -> int:
     return seed & 0xFFFF_FFFF_FFFF_FFFF
 
 
-def fingerprint(array: npt.NDArray[Any]) -> int:
+def fingerprint(array: npt.NDArray[Any], so_far: int = 0) -> int:
     """A number that tells one array's bytes from another's: CRC-32."""
-    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data)
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, so_far)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -16,6 +17,7 @@ from penstock.samplers.base import (
     IndexArray,
     Order,
     Sampler,
+    at_least,
     fingerprint,
     seed_bits,
     turns,
@@ -49,14 +51,9 @@ class ClassIndex(Mapping[Label, IndexArray]):
         names: Any = None
         if labels.dtype.kind in "US":
             names, labels = np.unique(labels, return_inverse=True)
-        self._targets: IndexArray = np.ascontiguousarray(labels, np.int64)
-        self._names = names
-        self._build()
-
-    def _build(self) -> None:
-        self.core = _core.ClassIndex(self._targets)
+        self.core = _core.ClassIndex(np.ascontiguousarray(labels, np.int64))
         numbers = self.core.labels
-        self.labels: list[Label] = (numbers if self._names is None else self._names[numbers]).tolist()
+        self.labels: list[Label] = (numbers if names is None else names[numbers]).tolist()
         self._numbers = {label: k for k, label in enumerate(self.labels)}
 
     @classmethod
@@ -67,16 +64,18 @@ class ClassIndex(Mapping[Label, IndexArray]):
     @property
     def num_samples(self) -> int:
         """How many samples there are in all."""
-        return len(self._targets)
+        return len(self.core.samples)
 
     @property
     def counts(self) -> IndexArray:
         """Samples of each class, shape (classes,), int64."""
         return np.diff(self.core.first)
 
+    @functools.cached_property
     def fingerprint(self) -> int:
         """A number that tells these labels from others."""
-        return fingerprint(self._targets)
+        parts = self.core.samples, self.core.first, np.array(self.labels)
+        return functools.reduce(lambda so_far, part: fingerprint(part, so_far), parts, 0)
 
     def __getitem__(self, label: Label) -> IndexArray:
         """The samples of one class, shape (count,), int64, ascending; not writable.
@@ -97,19 +96,21 @@ class ClassIndex(Mapping[Label, IndexArray]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClassIndex):
             return NotImplemented
-        return self.labels == other.labels and np.array_equal(self._targets, other._targets)
+        return (
+            self.labels == other.labels
+            and np.array_equal(self.core.first, other.core.first)
+            and np.array_equal(self.core.samples, other.core.samples)
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"ClassIndex({self.num_samples} samples, {len(self)} classes)"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_targets": self._targets, "_names": self._names}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._build()
+    def __reduce__(self) -> tuple[Any, ...]:
+        numbers = np.empty(self.num_samples, np.int64)
+        numbers[self.core.samples] = np.repeat(np.arange(len(self)), self.counts)
+        return ClassIndex, (np.array(self.labels)[numbers] if self.labels else numbers,)
 
 
 class _Chosen:
@@ -171,9 +172,13 @@ class ClassSampler(Sampler):
     def _identity(self) -> dict[str, int]:
         return {
             **super()._identity(),
-            "samples": fingerprint(self._samples),
+            "samples": self._fingerprint,
             "shuffle": int(self.shuffle),
         }
+
+    @functools.cached_property
+    def _fingerprint(self) -> int:
+        return fingerprint(self._samples)
 
 
 class BalancedBatchSampler(BatchOrder):
@@ -219,11 +224,11 @@ class BalancedBatchSampler(BatchOrder):
         drop_last: bool = False,
     ) -> None:
         self.index = ClassIndex.of(targets)
-        self.classes_per_batch = classes_per_batch
-        self.samples_per_class = samples_per_class
-        size = classes_per_batch * samples_per_class
+        self.classes_per_batch = at_least(1, classes_per_batch, "classes_per_batch")
+        self.samples_per_class = at_least(1, samples_per_class, "samples_per_class")
+        size = self.classes_per_batch * self.samples_per_class
         self.num_batches = (
-            max(1, self.index.num_samples // max(1, size))
+            max(1, self.index.num_samples // size)
             if num_batches is None
             else at_least(1, num_batches, "num_batches")
         )
@@ -243,7 +248,7 @@ class BalancedBatchSampler(BatchOrder):
     def _identity(self) -> dict[str, int]:
         return {
             **super()._identity(),
-            "targets": self.index.fingerprint(),
+            "targets": self.index.fingerprint,
             "classes_per_batch": self.classes_per_batch,
             "samples_per_class": self.samples_per_class,
         }
@@ -298,7 +303,7 @@ class StratifiedBatchSampler(BatchOrder):
     def _identity(self) -> dict[str, int]:
         return {
             **super()._identity(),
-            "targets": self.index.fingerprint(),
+            "targets": self.index.fingerprint,
             "batch_size": self.batch_size,
         }
 
@@ -341,18 +346,29 @@ class EpisodeSampler(BatchOrder):
         drop_last: bool = False,
     ) -> None:
         self.index = ClassIndex.of(targets)
-        self.n_way = n_way
+        self.n_way = at_least(1, n_way, "n_way")
         self.n_shot = at_least(1, n_shot, "n_shot")
         self.n_query = at_least(0, n_query, "n_query")
         self.num_episodes = at_least(1, num_episodes, "num_episodes")
+        self._require_enough(self.n_shot + self.n_query)
         super().__init__(
-            n_way * (n_shot + n_query),
+            self.n_way * (self.n_shot + self.n_query),
             seed=seed,
             num_replicas=num_replicas,
             rank=rank,
             drop_last=drop_last,
         )
         self._order(0)
+
+    def _require_enough(self, samples: int) -> None:
+        for label, count in zip(self.index, self.index.counts, strict=True):
+            if count < samples:
+                raise ArgumentError(
+                    f"class {label!r} has too few samples for an episode",
+                    expected=str(samples),
+                    actual=str(count),
+                    hint="Leave the class out, or ask for fewer.",
+                )
 
     @property
     def _global_length(self) -> int:
@@ -365,7 +381,7 @@ class EpisodeSampler(BatchOrder):
     def _identity(self) -> dict[str, int]:
         return {
             **super()._identity(),
-            "targets": self.index.fingerprint(),
+            "targets": self.index.fingerprint,
             "n_way": self.n_way,
             "n_shot": self.n_shot,
             "n_query": self.n_query,
@@ -381,11 +397,11 @@ def _as_labels(targets: Any) -> Any:
     if not isinstance(targets, (Tensor, np.ndarray, Sequence)) and hasattr(targets, "targets"):
         targets = targets.targets
     labels = targets.detach().cpu().numpy() if isinstance(targets, Tensor) else np.asarray(targets)
-    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat):
-        labels = labels.astype(np.str_)
+    if labels.dtype.kind == "O" or (labels.dtype.kind == "U" and not isinstance(targets, np.ndarray)):
+        labels = _of_one_kind(labels if labels.dtype.kind == "O" else np.array(targets, object))
     if labels.size == 0 and labels.ndim == 1:
         return labels.astype(np.int64)
-    fits = labels.dtype.kind in "biUS" or (labels.dtype.kind == "u" and int(labels.max()) < 2**63)
+    fits = labels.dtype.kind in "biuUS" and (labels.dtype != np.uint64 or labels.max(initial=0) < 2**63)
     if labels.ndim != 1 or not fits:
         raise SchemaError(
             "class labels must be whole numbers or strings, one a sample",
@@ -396,17 +412,14 @@ def _as_labels(targets: Any) -> Any:
     return labels
 
 
+def _of_one_kind(labels: Any) -> Any:
+    """Objects as strings, or as ints, if that is what all of them are."""
+    for kind, dtype in ((str, np.str_), ((int, np.integer), np.int64)):
+        if all(isinstance(label, kind) for label in labels.flat):
+            return labels.astype(dtype)
+    return labels
+
+
 def _some(labels: Sequence[Any]) -> str:
     """The first few of them."""
     return ", ".join(map(repr, labels[:10])) + (f", ... ({len(labels)} classes)" if len(labels) > 10 else "")
-
-
-def at_least(least: int, number: int, name: str) -> int:
-    """The number itself.
-
-    Raises:
-        ArgumentError: It is less.
-    """
-    if number < least:
-        raise ArgumentError(f"{name} is too small", expected=f"{least} or more", actual=str(number))
-    return number

@@ -16,9 +16,9 @@ from penstock.samplers.base import (
     AsTheyCome,
     IndexArray,
     Order,
-    Ordered,
-    Pass,
     Sampler,
+    at_least,
+    fingerprint,
     length_of,
     seed_bits,
     turns,
@@ -100,7 +100,7 @@ class DistributedSampler(Sampler, torch.utils.data.DistributedSampler[Any]):
         drop_last: Leave out what does not go round, instead of repeating the first samples. Default: False.
 
     Raises:
-        RuntimeError: `num_replicas` or `rank` is not given and torch.distributed is not initialised.
+        ValueError: `num_replicas` or `rank` is not given and torch.distributed is not initialised.
     """
 
     def __init__(
@@ -226,8 +226,12 @@ class BlockShuffleSampler(Sampler):
         return _ReadAhead(order, self._dataset, self.window_samples)
 
     def _identity(self) -> dict[str, int]:
-        sizes = {"block_samples": self.block_samples, "window_samples": self.window_samples}
-        return {**super()._identity(), **sizes, "shards": len(self._shard_lengths)}
+        return {
+            **super()._identity(),
+            "shards": fingerprint(self._shard_lengths),
+            "block_samples": self.block_samples,
+            "window_samples": self.window_samples,
+        }
 
 
 class BatchSampler(torch.utils.data.BatchSampler):
@@ -247,26 +251,20 @@ class BatchSampler(torch.utils.data.BatchSampler):
     """
 
     def __init__(self, sampler: Any, batch_size: int, drop_last: bool = False) -> None:
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ArgumentError("a batch has at least one sample", actual=f"batch_size={batch_size!r}")
+        if isinstance(sampler, torch.utils.data.BatchSampler):
+            raise SchemaError("this sampler makes batches already", actual=type(sampler).__name__)
         is_source = isinstance(sampler, (int, torch.utils.data.Dataset))
         self.sampler: Iterable[int] = SequentialSampler(sampler) if is_source else sampler
-        self.batch_size = batch_size
+        self.batch_size = at_least(1, batch_size, "batch_size")
         self.drop_last = drop_last
 
     def __iter__(self) -> Iterator[IndexArray]:  # type: ignore[override]
         if isinstance(self.sampler, Sampler):
-            return self._natively(self.sampler._begin())
-        return self._from(iter(self.sampler))
-
-    def _natively(self, walk: Pass) -> Iterator[IndexArray]:
-        while len(batch := walk.take(self.batch_size)) == self.batch_size:
-            yield batch
-        if len(batch) and not self.drop_last:
-            yield batch
-
-    def _from(self, samples: Iterator[int]) -> Iterator[IndexArray]:
-        while len(batch := np.fromiter(islice(samples, self.batch_size), np.int64)) == self.batch_size:
+            take = self.sampler._begin().take
+        else:
+            samples = iter(self.sampler)
+            take = lambda count: np.fromiter(islice(samples, count), np.int64)  # noqa: E731
+        while len(batch := take(self.batch_size)) == self.batch_size:
             yield batch
         if len(batch) and not self.drop_last:
             yield batch
@@ -279,28 +277,10 @@ class BatchSampler(torch.utils.data.BatchSampler):
         if hasattr(self.sampler, "set_epoch"):
             self.sampler.set_epoch(epoch)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the sampler is.
-
-        Raises:
-            SchemaError: It has no state.
-        """
-        return self._stateful().state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there.
-
-        Raises:
-            ArgumentError: The state is another sampler's, or one over other samples or with another seed.
-            SchemaError: The sampler has no state.
-        """
-        self._stateful().load_state_dict(state)
-
-    def _stateful(self) -> Ordered:
-        if isinstance(self.sampler, Ordered):
-            return self.sampler
-        raise SchemaError(
-            "this sampler has no state",
-            expected="one of penstock's samplers",
-            actual=type(self.sampler).__name__,
-        )
+    def __getattr__(self, name: str) -> Any:
+        """`state_dict` and `load_state_dict`: the sampler's, where it has them."""
+        if name not in ("state_dict", "load_state_dict"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if not hasattr(self.sampler, name):
+            raise AttributeError(f"a {type(self.sampler).__name__} has no {name}: penstock's samplers do")
+        return getattr(self.sampler, name)

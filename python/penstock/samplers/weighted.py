@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor
 
 from penstock import _core
-from penstock.errors import ArgumentError, SchemaError
-from penstock.samplers.base import IndexArray, Order, Sampler, fingerprint, seed_bits
+from penstock.errors import SchemaError
+from penstock.samplers.base import IndexArray, Order, Sampler, at_least, fingerprint, seed_bits
 
 __all__ = ["WeightedSampler"]
 
@@ -73,8 +74,7 @@ class WeightedSampler(Sampler):
         rank: int | None = None,
         drop_last: bool = False,
     ) -> None:
-        if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
-            raise ArgumentError("an epoch has at least one draw", actual=f"num_samples={num_samples!r}")
+        num_samples = at_least(1, num_samples, "num_samples")
         self.weights = _as_weights(weights)
         self.num_samples = num_samples
         self.replacement = replacement
@@ -91,8 +91,12 @@ class WeightedSampler(Sampler):
         return _Draws(self._table, seed, epoch)
 
     def _identity(self) -> dict[str, int]:
-        own = {"weights": fingerprint(self.weights), "replacement": int(self.replacement)}
+        own = {"weights": self._fingerprint, "replacement": int(self.replacement)}
         return {**super()._identity(), **own}
+
+    @functools.cached_property
+    def _fingerprint(self) -> int:
+        return fingerprint(self.weights)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_table": None}
@@ -108,4 +112,4 @@ def _as_weights(weights: Any) -> npt.NDArray[np.float64]:
             expected="one dimension of floats",
             actual=f"{array.dtype} of shape {array.shape}",
         )
-    return np.ascontiguousarray(array, np.float64)
+    return np.array(array, np.float64)
