@@ -67,7 +67,7 @@ void BlockOrder::fill(std::int64_t first, std::int64_t step, std::span<std::int6
     const std::int64_t window = first / window_rows_;
     const std::int64_t begin = window * window_rows_;
     const std::int64_t size = std::min(window_rows_, num_rows() - begin);
-    const std::int64_t inside = (begin + size - first + step - 1) / step;
+    const std::int64_t inside = (begin + size - 1 - first) / step + 1;
     const auto rows = out.first(std::min(out.size(), static_cast<std::size_t>(inside)));
     Permutation(size, derive_key(key_, 1 + static_cast<std::uint64_t>(window)))
         .fill(first - begin, step, rows);
@@ -75,8 +75,8 @@ void BlockOrder::fill(std::int64_t first, std::int64_t step, std::span<std::int6
       const Location found = locator.locate(begin + row);
       row = starts_[static_cast<std::size_t>(found.shard)] + found.row;
     }
-    first += static_cast<std::int64_t>(rows.size()) * step;
     out = out.subspan(rows.size());
+    if (!out.empty()) first += static_cast<std::int64_t>(rows.size()) * step;
   }
 }
 

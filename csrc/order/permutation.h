@@ -37,7 +37,7 @@ class Permutation {
   void fill(std::int64_t first, std::int64_t step, std::span<std::int64_t> out) const noexcept;
 
  private:
-  static constexpr int kMostRounds = 24;
+  static constexpr int kMostRounds = 40;
 
   [[nodiscard]] bool is_narrow() const noexcept { return low_bits_ <= 16; }
   template <typename Word>
@@ -49,6 +49,7 @@ class Permutation {
   int low_bits_ = 0;        ///< k
   std::uint64_t high_ = 1;  ///< a
   int rounds_ = 0;          ///< even
+  std::uint64_t swap_ = 0;  ///< 1 where elements 0 and 1 change places
   std::array<std::uint64_t, kMostRounds> keys_{};
 };
 

@@ -137,14 +137,13 @@ void AliasTable::draw(std::uint64_t key, std::int64_t first, std::int64_t step,
 std::vector<std::int64_t> draw_without_replacement(std::span<const double> weights, std::int64_t count,
                                                    std::uint64_t key) {
   require_weights(weights, count);
-  const double largest = checked_largest(weights);
   const RandomSequence random(key);
   std::vector<Arrival> arrivals;
   arrivals.reserve(weights.size());
   for (std::size_t i = 0; i < weights.size(); ++i) {
     if (weights[i] == 0) continue;
     const double uniform = unit_interval(random.at(i)) + 0x1p-54;  // in (0, 1)
-    arrivals.push_back({-std::log(uniform) / (weights[i] / largest), static_cast<std::int64_t>(i)});
+    arrivals.push_back({std::log(-std::log(uniform)) - std::log(weights[i]), static_cast<std::int64_t>(i)});
   }
   const auto end = arrivals.begin() + count;
   if (end != arrivals.end()) std::nth_element(arrivals.begin(), end, arrivals.end());

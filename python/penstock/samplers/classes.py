@@ -190,10 +190,10 @@ class BalancedBatchSampler(BatchOrder):
 
     - a sample comes twice in one batch only if its class has fewer than `samples_per_class`: it then repeats
       evenly;
-    - a sample comes again only after its class has been gone through, and small classes are gone through more
-      often;
-    - samples of large classes may be left out, and so may, each time round, the few that do not make up
-      `samples_per_class` and those of the turns that their class sat out. Other epochs leave out others.
+    - a sample comes again only after its class has been gone through, for which small classes need fewer
+      rounds;
+    - samples of large classes may be left out, and so may, each time a class is gone through, the few that do
+      not make up `samples_per_class`, and those of the rounds that it sat out. Other epochs leave out others.
 
     Args:
         targets: Labels: see `ClassIndex`.
