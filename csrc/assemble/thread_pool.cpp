@@ -49,7 +49,9 @@ class SignalsBlocked {
   sigset_t before_{};
 };
 
-/// Threads that wait for jobs. Never destroyed: a forked child drops the pointer, and at exit the
+thread_local bool in_task = false;
+
+/// Threads that wait for jobs and tasks. Never destroyed: a forked child drops the pointer, and at exit the
 /// threads sleep until the process is gone.
 class Pool {
  public:
@@ -61,6 +63,15 @@ class Pool {
     const std::scoped_lock lock(making);
     if (current_ == nullptr) current_ = new Pool;
     return *current_;
+  }
+
+  void add(std::function<void()> task, int threads_wanted) {
+    {
+      const std::scoped_lock lock(mutex_);
+      grow_to(threads_wanted);
+      tasks_.push_back(std::move(task));
+    }
+    work_.notify_one();
   }
 
   void run(Job& job, int helpers_wanted) {
@@ -98,7 +109,11 @@ class Pool {
   [[noreturn]] void serve() {
     std::unique_lock lock(mutex_);
     while (true) {
-      work_.wait(lock, [this] { return !jobs_.empty(); });
+      work_.wait(lock, [this] { return !jobs_.empty() || can_begin_task(); });
+      if (jobs_.empty()) {
+        run_task(lock);
+        continue;
+      }
       Job& job = *jobs_.front();
       jobs_.pop_front();
       ++job.helpers;
@@ -108,6 +123,24 @@ class Pool {
       --job.helpers;
       idle_again_.notify_all();
     }
+  }
+
+  /// Guarded by mutex_.
+  [[nodiscard]] bool can_begin_task() const noexcept {
+    return !tasks_.empty() && running_tasks_ < num_threads();
+  }
+
+  void run_task(std::unique_lock<std::mutex>& lock) {
+    const std::function<void()> task = std::move(tasks_.front());
+    tasks_.pop_front();
+    ++running_tasks_;
+    lock.unlock();
+    in_task = true;
+    task();
+    in_task = false;
+    lock.lock();
+    --running_tasks_;
+    if (can_begin_task()) work_.notify_one();
   }
 
   void take_parts(Job& job) {
@@ -127,6 +160,8 @@ class Pool {
   std::condition_variable work_;
   std::condition_variable idle_again_;
   std::deque<Job*> jobs_;
+  std::deque<std::function<void()>> tasks_;
+  int running_tasks_ = 0;
   int num_threads_ = 0;
 };
 
@@ -163,12 +198,14 @@ void set_num_threads(int count) {
 
 void run_parallel(std::int64_t parts, const std::function<void(std::int64_t)>& work) {
   const auto wanted = static_cast<int>(std::min<std::int64_t>(parts, num_threads())) - 1;
-  if (wanted < 1) {
+  if (wanted < 1 || in_task) {
     for (std::int64_t part = 0; part < parts; ++part) work(part);
     return;
   }
   Job job{&work, parts, {}, 0, nullptr};
   Pool::instance().run(job, wanted);
 }
+
+void run_later(std::function<void()> task) { Pool::instance().add(std::move(task), num_threads()); }
 
 }  // namespace penstock

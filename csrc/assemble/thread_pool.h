@@ -21,4 +21,10 @@ void set_default_num_threads(int count) noexcept;
 /// Thread-safe; `work` must not call run_parallel.
 void run_parallel(std::int64_t parts, const std::function<void(std::int64_t)>& work);
 
+/// Runs `task` on a thread of the pool, soon. Tasks begin in the order in which they came, num_threads() of
+/// them at a time; inside one, run_parallel uses that one thread. `task` must not throw. Where no thread can
+/// be made, or after a fork, it may never run: whoever needs its result must be able to do without.
+/// Thread-safe.
+void run_later(std::function<void()> task);
+
 }  // namespace penstock

@@ -9,5 +9,6 @@ void bind_base(pybind11::module_& module);
 void bind_index(pybind11::module_& module);
 void bind_order(pybind11::module_& module);
 void bind_assemble(pybind11::module_& module);
+void bind_loader(pybind11::module_& module);
 
 }  // namespace penstock

@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, module) {
   penstock::bind_index(module);
   penstock::bind_order(module);
   penstock::bind_assemble(module);
+  penstock::bind_loader(module);
 }

@@ -12,7 +12,7 @@ from penstock.errors import (
     SchemaError,
     ShardError,
 )
-from penstock.loader import class_loaders
+from penstock.loader import DataLoader, class_loaders
 from penstock.samplers import (
     BalancedBatchSampler,
     BatchSampler,
@@ -39,6 +39,7 @@ __all__ = [
     "ClassSampler",
     "Collate",
     "ConcatDataset",
+    "DataLoader",
     "Dataset",
     "DistributedSampler",
     "EpisodeSampler",

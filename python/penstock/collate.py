@@ -101,6 +101,11 @@ def torch_dtype(column: _core.Column) -> torch.dtype:
     )
 
 
+def has_accelerator() -> bool:
+    """Whether pinned memory is of use."""
+    return torch.accelerator.is_available() if hasattr(torch, "accelerator") else torch.cuda.is_available()
+
+
 def plain_indices(indices: Any) -> Any:
     """Row numbers as the core takes them: a list, a tuple, a range or an array.
 
@@ -151,6 +156,10 @@ class Table:
         capsules = self.core.gather(indices)
         return [self._from_capsule(i, capsule, len(indices)) for i, capsule in enumerate(capsules)]
 
+    def begin(self, indices: Any, *, pin_memory: bool = False) -> Underway:
+        """Have a batch assembled by the core's threads."""
+        return Underway(self, indices, pin_memory)
+
     def gather_into(self, indices: Any, outs: list[Tensor]) -> list[Tensor]:
         """Fill and return the given tensors, one per field.
 
@@ -178,8 +187,7 @@ class Table:
         return (count, *self._row_shapes[i])
 
     def _pinned(self, i: int, count: int) -> Tensor:
-        pin = torch.accelerator.is_available() if hasattr(torch, "accelerator") else torch.cuda.is_available()
-        return torch.empty(self._shape(i, count), dtype=self._dtypes[i], pin_memory=pin)
+        return torch.empty(self._shape(i, count), dtype=self._dtypes[i], pin_memory=has_accelerator())
 
     def _shared(self, i: int, count: int) -> Tensor:
         """Shared memory, as torch's own collate allocates it in a worker: one copy less on the way out."""
@@ -202,6 +210,41 @@ class Table:
         raise SchemaError("out= does not fit", field=self.columns[i].name, expected=needed, actual=found)
 
 
+class Underway:
+    """A batch that the core's threads assemble. Dropping it calls it off.
+
+    Small ones are left for whoever asks: waking a thread would cost more.
+    """
+
+    WORTH_A_THREAD = 1 << 16  # bytes
+
+    def __init__(self, table: Table, indices: Any, pin_memory: bool) -> None:
+        self._table = table
+        self._count = len(indices)
+        self.bytes = self._count * sum(column.row_bytes for column in table.columns)
+        self._pinned: list[Tensor] | None = None
+        if pin_memory:
+            self._pinned = [table._pinned(i, self._count) for i in range(len(table.columns))]
+            capsules = [table._to_capsule(i, out) for i, out in enumerate(self._pinned)]
+            self._core = _core.Pending(table.core, indices, capsules)
+        else:
+            self._core = _core.Pending(table.core, indices)
+        if self.bytes >= self.WORTH_A_THREAD:
+            self._core.submit()
+
+    def tensors(self) -> list[Tensor]:
+        """One tensor per field, shape (len(indices), *row_shape); to be asked for once.
+
+        Raises:
+            ShardError: A file can no longer be read.
+        """
+        if self._pinned is not None:
+            self._core.wait()
+            return self._pinned
+        capsules = self._core.take()
+        return [self._table._from_capsule(i, capsule, self._count) for i, capsule in enumerate(capsules)]
+
+
 class Samples(Sequence[Any]):
     """The samples of one batch, before any byte of them has been read.
 
@@ -213,9 +256,10 @@ class Samples(Sequence[Any]):
     sample shows in the batch that is made of it, as with a list.
     """
 
-    def __init__(self, table: Table, rows: Any) -> None:
+    def __init__(self, table: Table, rows: Any, underway: Underway | None = None) -> None:
         self._table = table
         self._rows = rows
+        self._underway = underway
         self._tensors: list[Tensor] | None = None
         self._given: dict[int, tuple[Sample, list[Tensor]]] = {}
 
@@ -263,12 +307,18 @@ class Samples(Sequence[Any]):
             return default_collate([_plain(sample) for sample in self])
         tensors, self._tensors = self._tensors, None
         if tensors is None or pin_memory:
-            tensors = self._table.gather(self._rows, pin_memory=pin_memory)
+            tensors = self._gathered(pin_memory)
         return self._table.structure.pack_batch(tensors)
+
+    def _gathered(self, pin_memory: bool = False) -> list[Tensor]:
+        underway, self._underway = self._underway, None
+        if underway is None or pin_memory:
+            return self._table.gather(self._rows, pin_memory=pin_memory)
+        return underway.tensors()
 
     def _assembled(self) -> list[Tensor]:
         if self._tensors is None:
-            self._tensors = self._table.gather(self._rows)
+            self._tensors = self._gathered()
         return self._tensors
 
 

@@ -1,18 +1,326 @@
-"""Batches for a training loop."""
+"""Batches for a training loop, assembled ahead of it."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
-from torch.utils.data import DataLoader
+import torch
+import torch.utils.data
 
-from penstock.collate import collate
+from penstock.collate import Batch, Collate, Underway, collate, has_accelerator
+from penstock.config import set_num_threads
+from penstock.datasets import Dataset
 from penstock.errors import ArgumentError
 from penstock.samplers import BatchSampler, ClassIndex, SequentialSampler, ShuffleSampler
+from penstock.samplers.base import BatchOrder, Ordered, Pass, Sampler, at_least
 from penstock.samplers.classes import Label, Targets
 from penstock.splits import subset_of
 
-__all__ = ["class_loaders"]
+__all__ = ["DataLoader", "class_loaders"]
+
+_BATCHES_AHEAD = 4
+_BYTES_AHEAD = 1 << 28
+
+
+class DataLoader(torch.utils.data.DataLoader[Any]):
+    """torch's `DataLoader`, with the core's threads some batches ahead of the training loop.
+
+    No worker processes, no shared memory, no thread for pinning; every epoch starts at once. That is so with
+    `num_workers=0`, a Penstock dataset without a `transform` and the default `collate_fn` (or a
+    `penstock.Collate`); anything else is loaded as torch does it, with Penstock's samplers. Breaking off, an
+    exception or dropping the iterator calls off what was begun. A batch that fails raises where its turn
+    comes; the ones before it arrive, and so do those after it.
+
+    Args:
+        dataset: What to load from.
+        batch_size: Samples of a batch; None: samples one by one. Default: 1.
+        shuffle: Another order each epoch, by a `ShuffleSampler`. Default: False.
+        sampler: An order of samples, instead.
+        batch_sampler: An order of batches, instead of that and of `batch_size`.
+        num_workers: Worker processes; with any, this is torch's loader. Default: 0.
+        collate_fn: Puts samples together. Default: `penstock.collate`.
+        pin_memory: Assemble in pinned memory. Default: if there is an accelerator.
+        drop_last: Leave out a last batch that is shorter. Default: False.
+        timeout: As torch's.
+        worker_init_fn: As torch's.
+        multiprocessing_context: As torch's.
+        generator: Where the seed comes from if `seed` is None. Default: torch's own.
+        prefetch_factor: Batches ahead; of every worker, where there are workers. Default: 4 (torch's 2).
+            Never more than 256 MiB ahead.
+        persistent_workers: As torch's.
+        pin_memory_device: As torch's.
+        in_order: As torch's.
+        seed: Of the shuffle. Default: drawn from torch's random numbers, so that `torch.manual_seed` decides;
+            with several ranks 0, the same for all.
+        num_threads: The process's threads from now on, as `penstock.set_num_threads`. Default: as they are.
+
+    Raises:
+        ArgumentError: A number is too small.
+        ValueError: Arguments exclude each other, as in torch.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[Any] | None = None,
+        num_workers: int = 0,
+        collate_fn: Any = None,
+        pin_memory: bool | None = None,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Any = None,
+        multiprocessing_context: Any = None,
+        generator: torch.Generator | None = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        if num_threads is not None:
+            set_num_threads(num_threads)
+        if prefetch_factor is not None:
+            at_least(1, prefetch_factor, "prefetch_factor")
+        is_stream = isinstance(dataset, torch.utils.data.IterableDataset)
+        if sampler is None and batch_sampler is None and not is_stream:
+            shuffled = ShuffleSampler(dataset, seed=_seed(seed, generator)) if shuffle else None
+            sampler, shuffle = shuffled or SequentialSampler(dataset), None
+        super().__init__(
+            dataset,
+            batch_size,
+            shuffle,
+            sampler,
+            batch_sampler,
+            num_workers,
+            collate if collate_fn is None and batch_size is not None else collate_fn,
+            has_accelerator() if pin_memory is None else pin_memory,
+            drop_last,
+            timeout,
+            worker_init_fn,
+            multiprocessing_context,
+            generator,
+            prefetch_factor=prefetch_factor if num_workers > 0 else None,
+            persistent_workers=persistent_workers,
+            pin_memory_device=pin_memory_device,
+            in_order=in_order,
+        )
+        if num_workers == 0:
+            self.prefetch_factor = prefetch_factor
+        self.seed = seed
+        self.num_threads = num_threads
+        self._yielded = 0  # batches of the present pass
+        self._skip = 0  # batches of the next one that a state says are done
+        self._meter = _Meter()
+
+    def __iter__(self) -> Any:
+        self._yielded, skip, self._skip = self._skip, self._skip, 0
+        self._meter = _Meter()
+        if self._is_native():
+            return _Ahead(self, islice(self._index_batches(), skip, None))
+        order = self._order()
+        before = order and order._pass
+        batches = super().__iter__()  # workers have begun by now
+        if order is not None and order._pass is not None and order._pass is not before:
+            order._pass.seen = 0
+        return self._counted(islice(batches, skip, None))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make this the next epoch of the sampler, if it knows epochs."""
+        orders: tuple[Any, ...] = (self._order(), self.sampler, self.batch_sampler)
+        for order in orders:
+            if hasattr(order, "set_epoch"):
+                order.set_epoch(epoch)
+                return
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been yielded, and no more: plain numbers and names, for `json` as for `torch.save`.
+
+        With one of Penstock's samplers it may be continued on another number of ranks, and at once. With any
+        other the batches are counted, and their indices skipped, so the sampler must make the same ones
+        again.
+        """
+        order = self._order()
+        if order is None:
+            return {"sampler": None, "batches": self._yielded}
+        return {"sampler": order.state_dict(), "batches": self._yielded}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there: the next `iter()` begins with the batch after it.
+
+        Raises:
+            ArgumentError: The state is of another sampler, seed or dataset.
+        """
+        order = self._order()
+        sampler, batches = (state.get(key) for key in ("sampler", "batches"))
+        if (order is None) != (sampler is None) or not isinstance(batches, int) or batches < 0:
+            raise ArgumentError("this is no state of such a loader", actual=repr(state))
+        if order is not None:
+            order.load_state_dict(sampler)  # type: ignore[arg-type]
+        else:
+            self._skip = batches
+
+    def stats(self) -> dict[str, float]:
+        """How the latest epoch goes.
+
+        Returns:
+            `batches`, `samples` and `bytes` yielded, `samples_per_s` and `bytes_per_s` since it began, and
+            `wait_share`: the part of that time for which the training loop waited for a batch, 0 to 1. Bytes
+            are known for native loading only.
+        """
+        return self._meter.read()
+
+    def _is_native(self) -> bool:
+        return (
+            self.num_workers == 0
+            and isinstance(self.dataset, Dataset)
+            and self.dataset.transform is None
+            and isinstance(self.collate_fn, Collate)
+            and self.batch_sampler is not None
+        )
+
+    def _order(self) -> Ordered | None:
+        """The order of samples or batches underneath, if it is ours."""
+        if isinstance(self.batch_sampler, BatchOrder):
+            return self.batch_sampler
+        sampler = getattr(self.batch_sampler, "sampler", self.sampler)
+        return sampler if isinstance(sampler, Sampler) else None
+
+    def _turns_per_batch(self) -> int:
+        """What a batch takes of the order underneath."""
+        if isinstance(self.batch_sampler, BatchOrder):
+            return 1
+        return int(getattr(self.batch_sampler, "batch_size", None) or self.batch_size or 1)
+
+    def _index_batches(self) -> Iterator[Any]:
+        """Indices of the coming batches: arrays straight from the core, where the sampler is ours."""
+        order = self._order()
+        if isinstance(order, Sampler) and type(self.batch_sampler) in _CUTTERS:
+            cutter: Any = self.batch_sampler
+            return iter(BatchSampler(order, cutter.batch_size, cutter.drop_last))
+        return iter(self.batch_sampler)  # type: ignore[arg-type]
+
+    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """What torch's own iterator yields, counted."""
+        order = self._order()
+        walk: Pass | None = None
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, _END)
+            if batch is _END:
+                return
+            if walk is None and order is not None:
+                walk = order._pass
+            self._count(walk, self._turns_per_batch(), 0, time.perf_counter() - start)
+            yield batch
+
+    def _count(self, walk: Pass | None, samples: int, size: int, waited: float) -> None:
+        """A batch is yielded now; those that were taken from the order beyond it are not."""
+        self._yielded += 1
+        self._meter.add(samples, size, waited)
+        if walk is not None:
+            walk.seen = self._yielded * self._turns_per_batch()
+
+
+_CUTTERS = (torch.utils.data.BatchSampler, BatchSampler)
+_END = object()
+
+
+class _Meter:
+    """What was yielded, and how long it was waited for."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._batches = self._samples = self._bytes = 0
+        self._waited = 0.0
+        self._last = self._start
+
+    def add(self, samples: int, size: int, waited: float) -> None:
+        self._batches += 1
+        self._samples += samples
+        self._bytes += size
+        self._waited += waited
+        self._last = time.perf_counter()
+
+    def read(self) -> dict[str, float]:
+        seconds = max(self._last - self._start, 1e-9)
+        return {
+            "batches": self._batches,
+            "samples": self._samples,
+            "bytes": self._bytes,
+            "samples_per_s": self._samples / seconds,
+            "bytes_per_s": self._bytes / seconds,
+            "wait_share": min(1.0, self._waited / seconds),
+        }
+
+
+class _Ahead(Iterator[Batch]):
+    """One pass of a loader whose batches the core's threads assemble."""
+
+    def __init__(self, loader: DataLoader, indices: Iterator[Any]) -> None:
+        dataset: Any = loader.dataset
+        collate_fn: Any = loader.collate_fn
+        self._loader = loader
+        self._indices = indices
+        self._begin = dataset.begin
+        self._pack = dataset.table.structure.pack_batch
+        self._pin_memory = loader.pin_memory or collate_fn.pin_memory
+        self._depth = loader.prefetch_factor or _BATCHES_AHEAD
+        self._order = loader._order()
+        self._walk: Pass | None = None
+        self._begun: deque[tuple[int, Underway | Exception]] = deque()
+        self._bytes = 0
+
+    def __next__(self) -> Batch:
+        if not self._begun:
+            self._begin_more(1)
+            if not self._begun:
+                raise StopIteration
+        samples, underway = self._begun.popleft()
+        if isinstance(underway, Exception):
+            raise underway
+        self._bytes -= underway.bytes
+        self._begin_more(self._depth)
+        start = time.perf_counter()
+        tensors = underway.tensors()
+        self._loader._count(self._walk, samples, underway.bytes, time.perf_counter() - start)
+        return self._pack(tensors)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def _begin_more(self, count: int) -> None:
+        while len(self._begun) < count and (self._bytes < _BYTES_AHEAD or not self._begun):
+            try:
+                indices = next(self._indices)
+                underway = self._begin(indices, pin_memory=self._pin_memory)
+            except StopIteration:
+                return
+            except Exception as error:
+                self._begun.append((0, error))  # raised when its turn comes
+                return
+            if self._walk is None and self._order is not None:
+                self._walk = self._order._pass
+            self._begun.append((len(indices), underway))
+            self._bytes += underway.bytes
+
+
+def _seed(seed: int | None, generator: torch.Generator | None) -> int:
+    """The seed asked for, or one from torch's random numbers."""
+    if seed is not None:
+        return seed
+    initialised = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if initialised and torch.distributed.get_world_size() > 1:
+        return 0
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
 
 
 def class_loaders(
@@ -25,7 +333,7 @@ def class_loaders(
     seed: int = 0,
     collate_fn: Any = collate,
     pin_memory: bool = False,
-) -> dict[Label, DataLoader[Any]]:
+) -> dict[Label, DataLoader]:
     """A loader for every class.
 
     They have no worker processes and share the core's threads, so a thousand cost no more than ten. Each is a

@@ -21,12 +21,14 @@ from penstock.collate import (
     Structure,
     Table,
     Transform,
+    Underway,
     plain_indices,
     torch_dtype,
     transformed,
 )
 from penstock.errors import ArgumentError, SchemaError
 from penstock.samplers.classes import ClassIndex, Label, Targets
+from penstock.samplers.lookahead import BatchIndices
 
 __all__ = ["ByClass", "ConcatDataset", "Dataset", "Field", "Subset"]
 
@@ -137,7 +139,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """The samples of one batch, for `collate`. Without a transform, nothing is read yet."""
         rows = self._to_rows(plain_indices(indices))
         if self.transform is None:
-            return Samples(self.table, rows)
+            return Samples(self.table, rows, self._begun(indices))
         tensors = self.table.gather(rows)
         pack = self.table.structure.pack
         return [
@@ -242,6 +244,29 @@ class Dataset(torch.utils.data.Dataset[Any]):
     def _to_rows(self, indices: Any) -> Any:
         """Rows of the table for samples of this dataset."""
         return indices if self._rows is None else self._rows[_core.row_numbers(indices, len(self))]
+
+    def _begun(self, indices: Any) -> Underway | None:
+        """The batch of these indices if it was begun ahead of time; and begin the ones after it."""
+        if not isinstance(indices, BatchIndices) or indices.lookahead is None:
+            return None
+        begun: Underway | None = indices.lookahead.claim(self, indices, self.begin)
+        return begun
+
+    def begin(self, indices: Any, *, pin_memory: bool = False) -> Underway:
+        """Have a batch assembled by the core's threads while something else is done.
+
+        Args:
+            indices: As for `gather`.
+            pin_memory: Assemble in pinned memory when there is an accelerator. Default: False.
+
+        Returns:
+            The batch under way: `.tensors()` waits for it. Dropping it calls it off.
+
+        Raises:
+            IndexError: A row number is outside the dataset.
+            SchemaError: `indices` are no whole numbers.
+        """
+        return self.table.begin(self._to_rows(plain_indices(indices)), pin_memory=pin_memory)
 
     def _all_rows(self) -> Rows:
         return np.arange(self.table.core.num_rows) if self._rows is None else self._rows

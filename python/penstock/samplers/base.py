@@ -197,12 +197,14 @@ class Pass:
         self._turns = turns(self._length - start, self._world, walker.drop_last)
         self._turn = 0
         self._pending: Iterator[int] = iter(())  # turns taken that nobody has seen yet
+        self.seen: int | None = None  # turns that somebody has seen, where batches are taken ahead of time
+        self.least = 1  # turns that are worth anything: fewer at the end are left out
 
     @property
     def position(self) -> int:
         """Positions that all ranks have behind them, if all are where this one is."""
-        seen = self._turn - operator.length_hint(self._pending)
-        return self._length if seen == self._turns else self._start + seen * self._world
+        seen = self._turn - operator.length_hint(self._pending) if self.seen is None else self.seen
+        return self._length if self._turns - seen < self.least else self._start + seen * self._world
 
     def advance(self, count: int) -> list[range]:
         """The next `count` positions of this rank, fewer at the end, none past it."""

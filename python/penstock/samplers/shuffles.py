@@ -16,6 +16,7 @@ from penstock.samplers.base import (
     AsTheyCome,
     IndexArray,
     Order,
+    Pass,
     Sampler,
     at_least,
     fingerprint,
@@ -23,6 +24,7 @@ from penstock.samplers.base import (
     seed_bits,
     turns,
 )
+from penstock.samplers.lookahead import looking_ahead
 
 __all__ = ["BatchSampler", "BlockShuffleSampler", "DistributedSampler", "SequentialSampler", "ShuffleSampler"]
 
@@ -234,6 +236,19 @@ class BlockShuffleSampler(Sampler):
         }
 
 
+class ForeignPass:
+    """A pass through a sampler that is not ours."""
+
+    def __init__(self, samples: Iterable[int]) -> None:
+        self._samples = iter(samples)
+        self.seen: int | None = None
+        self.least = 1
+
+    def take(self, count: int) -> IndexArray:
+        """The next `count` samples, fewer at the end."""
+        return np.fromiter(islice(self._samples, count), np.int64)
+
+
 class BatchSampler(torch.utils.data.BatchSampler):
     """Batches out of an order of samples, one int64 array each: for the `batch_sampler` of any DataLoader.
 
@@ -245,26 +260,40 @@ class BatchSampler(torch.utils.data.BatchSampler):
         sampler: An order of samples, or a dataset (or a number) to go through from 0.
         batch_size: Samples of a batch, on each rank.
         drop_last: Leave out a last batch that is shorter. Default: False.
+        lookahead: Batches that each batch has in sight. A Penstock dataset in the same process
+            (`num_workers=0`) has the core's threads assemble them while the training loop is busy. Default:
+            0.
 
     Raises:
         ArgumentError: `batch_size` is not positive.
+        SchemaError: `sampler` makes batches already.
     """
 
-    def __init__(self, sampler: Any, batch_size: int, drop_last: bool = False) -> None:
+    def __init__(self, sampler: Any, batch_size: int, drop_last: bool = False, *, lookahead: int = 0) -> None:
         if isinstance(sampler, torch.utils.data.BatchSampler):
             raise SchemaError("this sampler makes batches already", actual=type(sampler).__name__)
         is_source = isinstance(sampler, (int, torch.utils.data.Dataset))
         self.sampler: Iterable[int] = SequentialSampler(sampler) if is_source else sampler
         self.batch_size = at_least(1, batch_size, "batch_size")
+        self.lookahead = at_least(0, lookahead, "lookahead")
         self.drop_last = drop_last
 
     def __iter__(self) -> Iterator[IndexArray]:  # type: ignore[override]
-        if isinstance(self.sampler, Sampler):
-            take = self.sampler._begin().take
-        else:
-            samples = iter(self.sampler)
-            take = lambda count: np.fromiter(islice(samples, count), np.int64)  # noqa: E731
-        while len(batch := take(self.batch_size)) == self.batch_size:
+        walk = self.sampler._begin() if isinstance(self.sampler, Sampler) else ForeignPass(self.sampler)
+        batches = self.batches_of(walk)
+        if not self.lookahead:
+            yield from batches
+            return
+
+        def remember(samples: int) -> None:
+            walk.seen = samples
+
+        yield from looking_ahead(batches, self.lookahead, remember)
+
+    def batches_of(self, walk: Pass | ForeignPass) -> Iterator[IndexArray]:
+        """What is left of a pass, in batches."""
+        walk.least = self.batch_size if self.drop_last else 1
+        while len(batch := walk.take(self.batch_size)) == self.batch_size:
             yield batch
         if len(batch) and not self.drop_last:
             yield batch

@@ -1,0 +1,91 @@
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "assemble/table.h"
+#include "base/error.h"
+#include "bindings/bind.h"
+#include "bindings/gil.h"
+#include "bindings/rows.h"
+#include "bindings/tensors.h"
+#include "loader/pending_batch.h"
+
+namespace py = pybind11;
+
+namespace penstock {
+namespace {
+
+/// A pending batch as Python holds it: with what its threads must not free, and called off when dropped.
+class Pending {
+ public:
+  Pending(std::shared_ptr<Table> table, const py::object& indices) : table_(std::move(table)) {
+    const Rows rows(indices, table_->num_rows());
+    batch_ = std::make_shared<PendingBatch>(*table_, std::vector(rows.span().begin(), rows.span().end()));
+  }
+
+  Pending(std::shared_ptr<Table> table, const py::object& indices, const std::vector<py::capsule>& capsules)
+      : table_(std::move(table)) {
+    const Rows rows(indices, table_->num_rows());
+    if (capsules.size() != table_->columns().size()) throw py::value_error("one output per field");
+    std::vector<std::byte*> outs;
+    for (std::size_t i = 0; i < capsules.size(); ++i) {
+      tensors_.emplace_back(capsules[i]);
+      const auto bytes = static_cast<std::int64_t>(rows.size()) * table_->columns()[i]->row_bytes();
+      outs.push_back(tensors_.back().require_contiguous(bytes));
+    }
+    batch_ = std::make_shared<PendingBatch>(*table_, std::vector(rows.span().begin(), rows.span().end()),
+                                            std::move(outs));
+  }
+
+  Pending(const Pending&) = delete;
+  Pending& operator=(const Pending&) = delete;
+  ~Pending() {
+    const GilReleased unlocked;
+    batch_->cancel();
+  }
+
+  void submit() { penstock::submit(batch_); }
+
+  /// Returns once the batch is there; Ctrl-C is heard meanwhile.
+  void wait() {
+    while (true) {
+      {
+        const GilReleased unlocked;
+        if (batch_->wait_for(std::chrono::milliseconds(50))) return;
+      }
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    }
+  }
+
+  std::vector<py::capsule> take() {
+    wait();
+    std::vector<BatchBuffer> buffers = batch_->take_buffers();
+    std::vector<py::capsule> capsules;
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+      capsules.push_back(to_capsule(std::move(buffers[i]), *table_->columns()[i], batch_->num_rows()));
+    }
+    return capsules;
+  }
+
+ private:
+  std::shared_ptr<Table> table_;
+  std::vector<BorrowedTensor> tensors_;
+  std::shared_ptr<PendingBatch> batch_;
+};
+
+}  // namespace
+
+void bind_loader(py::module_& module) {
+  py::class_<Pending>(module, "Pending")
+      .def(py::init<std::shared_ptr<Table>, const py::object&>(), py::arg("table"), py::arg("indices"))
+      .def(py::init<std::shared_ptr<Table>, const py::object&, const std::vector<py::capsule>&>(),
+           py::arg("table"), py::arg("indices"), py::arg("outs"))
+      .def("submit", &Pending::submit)
+      .def("wait", &Pending::wait)
+      .def("take", &Pending::take);
+}
+
+}  // namespace penstock

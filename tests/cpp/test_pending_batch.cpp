@@ -1,0 +1,158 @@
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "assemble/thread_pool.h"
+#include "base/error.h"
+#include "index/column.h"
+#include "loader/pending_batch.h"
+#include "storage/storage.h"
+
+namespace penstock {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr std::int64_t kRows = 1000;
+
+/// Row i is the number i; reading it can fail, or take its time.
+class Numbers final : public Storage {
+ public:
+  [[nodiscard]] const std::string& path() const noexcept override { return path_; }
+  [[nodiscard]] std::uint64_t size() const noexcept override { return kRows * sizeof(std::int64_t); }
+  [[nodiscard]] const std::byte* data() override { return nullptr; }
+  void read(std::uint64_t offset, std::span<std::byte> out) override {
+    for (std::size_t i = 0; i < out.size(); i += sizeof(std::int64_t)) {
+      const auto row = static_cast<std::int64_t>((offset + i) / sizeof(std::int64_t));
+      if (row == bad_row) throw Error(ErrorKind::kShard, "unreadable").at_row(row);
+      std::memcpy(out.data() + i, &row, sizeof(row));
+    }
+  }
+  void advise(AccessPattern) const noexcept override {}
+  void will_need(std::uint64_t, std::uint64_t) const noexcept override {}
+  void check() const override {}
+
+  std::int64_t bad_row = -1;
+
+ private:
+  std::string path_;
+};
+
+/// A table that lives on.
+const Table& numbers(std::int64_t bad_row = -1) {
+  static std::map<std::int64_t, std::unique_ptr<Table>> tables;
+  std::unique_ptr<Table>& table = tables[bad_row];
+  if (table) return *table;
+  auto storage = std::make_shared<Numbers>();
+  storage->bad_row = bad_row;
+  Column::Parts parts;
+  parts.name = "x";
+  parts.dtype = DType::kInt64;
+  parts.layouts.push_back({8, {}, false});
+  parts.storages.push_back(std::move(storage));
+  parts.shards.push_back({});
+  parts.rows = {kRows};
+  table = std::make_unique<Table>(std::vector{std::make_shared<Column>(std::move(parts))});
+  return *table;
+}
+
+std::vector<std::int64_t> some_rows(std::uint64_t seed, std::size_t count = 64) {
+  std::mt19937_64 random(seed);
+  std::vector<std::int64_t> rows(count);
+  for (auto& row : rows) row = static_cast<std::int64_t>(random() % kRows);
+  return rows;
+}
+
+void require_holds(PendingBatch& batch, const std::vector<std::int64_t>& rows) {
+  REQUIRE(batch.wait_for(seconds(30)));
+  const std::vector<BatchBuffer> buffers = batch.take_buffers();
+  REQUIRE(std::memcmp(buffers.front().data(), rows.data(), rows.size() * sizeof(std::int64_t)) == 0);
+}
+
+TEST_CASE("batches hold their rows, submitted or not, asked for in any order") {
+  for (const int threads : {1, 2, 4}) {
+    set_num_threads(threads);
+    std::vector<std::shared_ptr<PendingBatch>> batches;
+    for (std::uint64_t i = 0; i < 200; ++i) {
+      batches.push_back(std::make_shared<PendingBatch>(numbers(), some_rows(i)));
+      if (i % 3 != 0) submit(batches.back());
+    }
+    for (std::uint64_t i = 0; i < 200; ++i) {
+      const std::uint64_t turn = i * 77 % 200;
+      require_holds(*batches[turn], some_rows(turn));
+    }
+  }
+  set_num_threads(1);
+}
+
+TEST_CASE("a failure is the failing batch's alone") {
+  set_num_threads(2);
+  std::vector<std::int64_t> rows(64);
+  std::iota(rows.begin(), rows.end(), 0);
+  const auto good = std::make_shared<PendingBatch>(numbers(500), rows);
+  const auto bad = std::make_shared<PendingBatch>(numbers(7), rows);
+  const auto after = std::make_shared<PendingBatch>(numbers(500), rows);
+  for (const auto& batch : {good, bad, after}) submit(batch);
+  require_holds(*good, rows);
+  CHECK_THROWS_AS((void)bad->wait_for(seconds(30)), Error);
+  require_holds(*after, rows);
+  set_num_threads(1);
+}
+
+TEST_CASE("batches dropped at any moment leave nothing behind") {
+  set_num_threads(3);
+  std::mt19937_64 random(1);
+  std::vector<std::int64_t> memory(64);
+  for (std::uint64_t i = 0; i < 2000; ++i) {
+    auto own = std::make_shared<PendingBatch>(numbers(), some_rows(i));
+    auto given = std::make_shared<PendingBatch>(
+        numbers(), some_rows(i), std::vector<std::byte*>{reinterpret_cast<std::byte*>(memory.data())});
+    submit(own);
+    submit(given);
+    if (random() % 4 == 0) require_holds(*own, some_rows(i));
+    given->cancel();
+    std::fill(memory.begin(), memory.end(), -1);  // nobody else writes to it now
+    CHECK(memory[random() % 64] == -1);
+  }
+  set_num_threads(1);
+}
+
+TEST_CASE("a batch that a forked child finds begun, or not, is assembled there") {
+  set_num_threads(2);
+  for (std::uint64_t i = 0; i < 20; ++i) {
+    std::vector<std::shared_ptr<PendingBatch>> batches;
+    for (std::uint64_t k = 0; k < 8; ++k) {
+      batches.push_back(std::make_shared<PendingBatch>(numbers(), some_rows(k)));
+      submit(batches.back());
+    }
+    const pid_t child = ::fork();
+    if (child == 0) {
+      bool whole = true;
+      for (std::uint64_t k = 0; k < 8; ++k) {
+        whole = whole && batches[k]->wait_for(seconds(10));
+        const auto rows = some_rows(k);
+        const auto buffers = batches[k]->take_buffers();
+        whole = whole && std::memcmp(buffers.front().data(), rows.data(), rows.size() * 8) == 0;
+      }
+      ::_exit(whole ? 0 : 1);
+    }
+    int status = -1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    for (std::uint64_t k = 0; k < 8; ++k) require_holds(*batches[k], some_rows(k));
+  }
+  set_num_threads(1);
+}
+
+}  // namespace
+}  // namespace penstock

@@ -1,0 +1,328 @@
+"""penstock.DataLoader: torch's batches, ahead of time; its state; what it leaves to torch."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader as TorchLoader
+
+import penstock
+from penstock import ArgumentError, SchemaError
+from penstock.collate import Underway
+
+ROWS = 1_003
+X = torch.arange(ROWS * 40, dtype=torch.float32).view(ROWS, 40)
+Y = torch.arange(ROWS) % 7
+DATA = penstock.TensorDataset(X, Y)
+
+
+@pytest.fixture(autouse=True)
+def always_threads(monkeypatch):
+    """Small batches go to the threads too."""
+    monkeypatch.setattr(Underway, "WORTH_A_THREAD", 0)
+
+
+def numbers(batches):
+    """First elements of each batch: which samples it has."""
+    return [(x[:, 0] / 40).long().tolist() for x, _ in batches]
+
+
+def flat(batches):
+    return [sample for batch in batches for sample in batch]
+
+
+def order_of(epoch, seed=0, rows=ROWS):
+    return penstock._core.Permutation(rows, seed, epoch).take(0, rows).tolist()
+
+
+@pytest.mark.parametrize("prefetch_factor", [None, 1, 7, 500])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 64, ROWS, 5_000])
+def test_in_order_batches_are_torchs(batch_size, drop_last, prefetch_factor):
+    ours = penstock.DataLoader(DATA, batch_size, drop_last=drop_last, prefetch_factor=prefetch_factor)
+    theirs = TorchLoader(torch.utils.data.TensorDataset(X, Y), batch_size, drop_last=drop_last)
+    assert len(ours) == len(theirs)
+    for _ in range(2):
+        for (x, y), (their_x, their_y) in zip(ours, theirs, strict=True):
+            assert torch.equal(x, their_x)
+            assert torch.equal(y, their_y)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_shuffle_is_the_samplers(num_workers):
+    loader = penstock.DataLoader(DATA, 64, shuffle=True, seed=3, num_workers=num_workers)
+    for epoch in range(2):
+        assert flat(numbers(loader)) == order_of(epoch, 3)
+    loader.set_epoch(7)
+    assert flat(numbers(loader)) == order_of(7, 3)
+
+
+def test_torchs_seed_decides_when_none_is_given():
+    orders = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        orders.append(flat(numbers(penstock.DataLoader(DATA, 64, shuffle=True))))
+    assert orders[0] == orders[1] != orders[2]
+    generators = [torch.Generator().manual_seed(5) for _ in range(2)]
+    first, second = (penstock.DataLoader(DATA, 64, shuffle=True, generator=g) for g in generators)
+    assert numbers(first) == numbers(second)
+
+
+SAMPLERS = {
+    "ours": lambda: {"sampler": penstock.ShuffleSampler(DATA, seed=1), "batch_size": 50},
+    "torch's": lambda: {"sampler": torch.utils.data.SequentialSampler(DATA), "batch_size": 50},
+    "our batches": lambda: {
+        "batch_sampler": penstock.BatchSampler(penstock.ShuffleSampler(DATA, seed=1), 50, lookahead=2)
+    },
+    "torch's batches": lambda: {
+        "batch_sampler": torch.utils.data.BatchSampler(torch.utils.data.SequentialSampler(DATA), 50, False)
+    },
+    "lists": lambda: {"batch_sampler": [[1, 2, 3], [4], [-1, 5]]},
+    "balanced": lambda: {"batch_sampler": penstock.BalancedBatchSampler(Y, 5, 4, seed=2)},
+    "stratified": lambda: {"batch_sampler": penstock.StratifiedBatchSampler(Y, 60, seed=2)},
+}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_any_sampler_gives_what_torchs_loader_gives(kind, num_workers):
+    ours = penstock.DataLoader(DATA, **SAMPLERS[kind](), num_workers=num_workers)
+    theirs = TorchLoader(DATA, **SAMPLERS[kind]())
+    assert numbers(ours) == numbers(theirs)
+    assert len(ours) == len(theirs)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("kind", sorted(SAMPLERS))
+@pytest.mark.parametrize("batches", [0, 1, 2])
+def test_a_state_goes_on_with_the_very_next_batch(kind, batches, num_workers):
+    loader = penstock.DataLoader(DATA, **SAMPLERS[kind](), num_workers=num_workers)
+    walk = iter(loader)
+    for _ in range(batches):
+        next(walk)
+    state = json.loads(json.dumps(loader.state_dict()))
+    rest = numbers(walk)
+    fresh = penstock.DataLoader(DATA, **SAMPLERS[kind]())
+    fresh.load_state_dict(state)
+    assert numbers(fresh) == rest
+    assert numbers(fresh) == numbers(loader)
+
+
+def test_a_state_may_be_continued_by_other_ranks():
+    def loader(world, rank, size):
+        sampler = penstock.ShuffleSampler(DATA, seed=4, num_replicas=world, rank=rank)
+        return penstock.DataLoader(DATA, size, sampler=sampler)
+
+    first = [loader(2, rank, 32) for rank in range(2)]
+    walks = [iter(each) for each in first]
+    seen = [numbers([next(walk) for _ in range(5)]) for walk in walks]
+    state = first[0].state_dict()
+    assert state == first[1].state_dict()
+    rest = []
+    for rank in range(3):
+        each = loader(3, rank, 20)
+        each.load_state_dict(state)
+        rest.append(numbers(each))
+    done = set(flat(flat(seen)))
+    left = flat(flat(rest))
+    assert len(done) == 5 * 64
+    assert done | set(left) == set(range(ROWS))
+    assert len(left) - (ROWS - len(done)) < 3, "padding"
+
+
+def test_a_state_of_something_else_is_refused():
+    loader = penstock.DataLoader(DATA, 10, shuffle=True, seed=0)
+    other = penstock.DataLoader(DATA, 10, shuffle=True, seed=1)
+    with pytest.raises(ArgumentError, match="another seed"):
+        loader.load_state_dict(other.state_dict())
+    with pytest.raises(ArgumentError, match="no state of such a loader"):
+        loader.load_state_dict(penstock.DataLoader(DATA, batch_sampler=[[1]]).state_dict())
+    with pytest.raises(ArgumentError, match="no state of such a loader"):
+        loader.load_state_dict({})
+
+
+def test_a_failure_comes_in_its_turn_and_the_others_arrive():
+    batches = [[0, 1], [2, 3], [4, ROWS], [5], ["x"], [6]]
+    walk = iter(penstock.DataLoader(DATA, batch_sampler=batches))
+    assert numbers([next(walk), next(walk)]) == [[0, 1], [2, 3]]
+    with pytest.raises(IndexError, match=str(ROWS)):
+        next(walk)
+    assert numbers([next(walk)]) == [[5]]
+    with pytest.raises(SchemaError):
+        next(walk)
+    assert numbers([next(walk)]) == [[6]]
+    with pytest.raises(StopIteration):
+        next(walk)
+
+
+def test_a_sampler_that_fails_does_so_in_its_turn():
+    def failing():
+        yield [1]
+        yield [2]
+        raise ZeroDivisionError("my sampler")
+
+    walk = iter(penstock.DataLoader(DATA, batch_sampler=failing()))
+    assert numbers([next(walk), next(walk)]) == [[1], [2]]
+    with pytest.raises(ZeroDivisionError, match="my sampler"):
+        next(walk)
+
+
+def test_two_passes_at_once_do_not_meet():
+    loader = penstock.DataLoader(DATA, 64, shuffle=True, seed=0)
+    first, second = iter(loader), iter(loader)
+    together = [numbers([a, b]) for a, b in zip(first, second, strict=True)]
+    assert flat(a for a, _ in together) == order_of(0)
+    assert flat(b for _, b in together) == order_of(1)
+
+
+def test_kept_batches_are_not_written_over():
+    loader = penstock.DataLoader(DATA, 16, shuffle=True, seed=0)
+    kept = list(loader) + list(loader)
+    assert flat(numbers(kept)) == order_of(0) + order_of(1)
+
+
+def test_a_view_of_a_subset_and_a_dict_are_native():
+    halves = DATA.subset(range(1, ROWS, 2))
+    assert flat(numbers(penstock.DataLoader(halves, 64))) == list(range(1, ROWS, 2))
+
+
+def test_what_is_not_ours_is_loaded_as_torch_does_it():
+    plain = torch.utils.data.TensorDataset(X, Y)
+    assert flat(numbers(penstock.DataLoader(plain, 64, shuffle=True, seed=0))) == order_of(0)
+    collated = penstock.DataLoader(DATA, 2, collate_fn=lambda samples: len(samples))
+    assert list(collated) == [2] * (ROWS // 2) + [1]
+    one_by_one = penstock.DataLoader(DATA, None)
+    assert [int(y) for _, y in one_by_one] == Y.tolist()
+
+
+def test_a_transform_is_honoured(make_shards):
+    shards = make_shards(lengths=(5, 8))
+    dataset = shards.open(transform=lambda row: row.sum())
+    (batch,) = penstock.DataLoader(dataset, 13)
+    assert torch.equal(batch, torch.stack([row.sum() for row in shards.rows]))
+
+
+def test_a_stream_is_torchs():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(range(5))
+
+    assert [batch.tolist() for batch in penstock.DataLoader(Stream(), 2)] == [[0, 1], [2, 3], [4]]
+
+
+def test_arguments_are_kept_as_attributes():
+    given = {
+        "batch_size": 5,
+        "drop_last": True,
+        "prefetch_factor": 3,
+        "seed": 9,
+        "pin_memory": False,
+        "num_workers": 0,
+        "timeout": 0,
+        "in_order": True,
+    }
+    loader = penstock.DataLoader(DATA, **given, shuffle=True)
+    for name, value in given.items():
+        assert getattr(loader, name) == value
+    assert isinstance(loader.sampler, penstock.ShuffleSampler)
+    assert isinstance(loader, TorchLoader)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"shuffle": True, "sampler": [1]}, ValueError, "mutually exclusive"),
+        ({"batch_sampler": [[1]], "batch_size": 2}, ValueError, "mutually exclusive"),
+        ({"prefetch_factor": 0}, ArgumentError, "prefetch_factor is too small"),
+        ({"persistent_workers": True}, ValueError, "num_workers > 0"),
+        ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"num_threads": 0}, SchemaError, "threads"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        penstock.DataLoader(DATA, **arguments)
+
+
+def test_stats_count_what_was_yielded():
+    loader = penstock.DataLoader(DATA, 100)
+    assert loader.stats()["batches"] == 0
+    batches = list(loader)
+    stats = loader.stats()
+    assert (stats["batches"], stats["samples"]) == (len(batches), ROWS)
+    assert stats["bytes"] == ROWS * (40 * 4 + 8)
+    assert stats["samples_per_s"] > 0
+    assert 0 <= stats["wait_share"] <= 1
+
+
+def test_a_copy_goes_on_by_itself():
+    loader = penstock.DataLoader(DATA, 64, shuffle=True, seed=0)
+    next(iter(loader))
+    for copied in (copy.deepcopy(loader), pickle.loads(pickle.dumps(loader))):
+        assert len(numbers(copied)) == len(loader) - 1
+
+
+# --- inside torch's loader ---------------------------------------------------------------------------
+
+
+def looking_ahead(lookahead=3, size=50):
+    return penstock.BatchSampler(penstock.ShuffleSampler(DATA, seed=0), size, lookahead=lookahead)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("lookahead", [1, 3, 100])
+def test_batches_looking_ahead_are_the_same(lookahead, num_workers):
+    loader = TorchLoader(DATA, batch_sampler=looking_ahead(lookahead), num_workers=num_workers)
+    for epoch in range(2):
+        assert flat(numbers(loader)) == order_of(epoch)
+
+
+def test_batches_begun_ahead_are_found(monkeypatch):
+    begun = []
+    begin = penstock.TensorDataset.begin
+    monkeypatch.setattr(
+        penstock.TensorDataset, "begin", lambda self, rows: begun.append(list(rows)) or begin(self, rows)
+    )
+    sampler = looking_ahead()
+    seen = numbers(TorchLoader(DATA, batch_sampler=sampler))
+    assert begun == seen[1:], "all but the first, each once"
+
+
+def test_the_state_counts_what_was_passed_on():
+    sampler = looking_ahead()
+    walk = iter(TorchLoader(DATA, batch_sampler=sampler))
+    for batches in range(1, 5):
+        next(walk)
+        assert sampler.state_dict()["position"] == 50 * batches
+
+
+def test_changed_and_wrapped_indices_are_assembled_on_the_spot():
+    ours = torch.utils.data.Subset(DATA, range(ROWS))
+    assert flat(numbers(TorchLoader(ours, batch_sampler=looking_ahead()))) == order_of(0)
+
+    class Meddler(torch.utils.data.Dataset):
+        def __getitems__(self, indices):
+            indices[0] = 11
+            return DATA.__getitems__(indices)
+
+    batches = numbers(TorchLoader(Meddler(), batch_sampler=looking_ahead()))
+    assert all(batch[0] == 11 for batch in batches)
+    order = order_of(0)
+    assert [batch[1:] for batch in batches] == [order[i + 1 : i + 50] for i in range(0, ROWS, 50)]
+
+
+def test_two_datasets_may_share_one_lookahead():
+    other = penstock.TensorDataset(-X, Y)
+    for indices in looking_ahead():
+        (x, _), (minus_x, _) = (penstock.collate(data.__getitems__(indices)) for data in (DATA, other))
+        assert torch.equal(x, -minus_x)
+
+
+def test_skipped_batches_are_forgotten():
+    batches = list(looking_ahead())
+    for k in (0, 5, 3, 20):
+        x, _ = penstock.collate(DATA.__getitems__(batches[k]))
+        assert np.array_equal((x[:, 0] / 40).long().numpy(), batches[k])
