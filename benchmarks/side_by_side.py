@@ -91,6 +91,19 @@ def compare_loaders(data: Written) -> None:
     )
 
 
+def compare_ahead(data: Written) -> None:
+    """Loaders that work ahead, against batches from RAM with no loader at all."""
+    rows = data.rows
+    seconds = medians(bench_loader.ahead_steps(data, 2))
+    rates = {name: rows.total / value for name, value in seconds.items()}
+    report(
+        f"ahead of time, rows of {rows.name}, batches of {rows.batch}",
+        rates,
+        rows.row_bytes,
+        "torch.index_select(out=) in RAM, no loader, 1 thread",
+    )
+
+
 def main() -> None:
     """Print everything."""
     torch.set_num_threads(1)
@@ -102,6 +115,7 @@ def main() -> None:
             compare_gathers(data)
             if name != "40B":
                 compare_loaders(data)
+                compare_ahead(data)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,8 @@ class Recycler {
     const std::scoped_lock lock(mutex_);
     if (kept_bytes_ + capacity > std::max(kKeptAtLeast, 2 * largest_)) return false;
     try {
-      kept_.emplace(capacity, data);
+      kept_.emplace_hint(kept_.lower_bound(capacity), capacity,
+                         data);  // the first of its size: still in cache
     } catch (const std::bad_alloc&) {
       return false;
     }

@@ -22,7 +22,7 @@ from penstock.splits import subset_of
 
 __all__ = ["DataLoader", "class_loaders"]
 
-_BATCHES_AHEAD = 4
+_BATCHES_AHEAD = 8
 _BYTES_AHEAD = 1 << 28
 
 
@@ -49,7 +49,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         worker_init_fn: As torch's.
         multiprocessing_context: As torch's.
         generator: Where the seed comes from if `seed` is None. Default: torch's own.
-        prefetch_factor: Batches ahead; of every worker, where there are workers. Default: 4 (torch's 2).
+        prefetch_factor: Batches ahead; of every worker, where there are workers. Default: 8 (torch's 2).
             Never more than 256 MiB ahead.
         persistent_workers: As torch's.
         pin_memory_device: As torch's.
