@@ -332,12 +332,13 @@ def class_loaders(
     targets: Targets | None = None,
     seed: int = 0,
     collate_fn: Any = collate,
-    pin_memory: bool = False,
+    pin_memory: bool | None = None,
+    prefetch_factor: int = 1,
 ) -> dict[Label, DataLoader]:
     """A loader for every class.
 
     They have no worker processes and share the core's threads, so a thousand cost no more than ten. Each is a
-    standard `DataLoader` whose `batch_sampler` has `set_epoch` and a state, and whose `dataset` is the class.
+    `penstock.DataLoader`, with an order and a state of its own, whose `dataset` is the class.
 
     Args:
         dataset: A Penstock dataset, or any other when `targets` are given.
@@ -347,7 +348,8 @@ def class_loaders(
         targets: Labels, shape (len(dataset),): see `ClassIndex`. Default: `dataset.targets`.
         seed: Of the shuffle. Default: 0.
         collate_fn: As in DataLoader. Default: `penstock.collate`.
-        pin_memory: As in DataLoader. Default: False.
+        pin_memory: As in DataLoader.
+        prefetch_factor: Batches ahead, of each class whose loader is being walked. Default: 1.
 
     Returns:
         A dict from label to loader, in the order of the labels.
@@ -372,5 +374,6 @@ def class_loaders(
             batch_sampler=BatchSampler(sampler, batch_size, drop_last),
             collate_fn=collate_fn,
             pin_memory=pin_memory,
+            prefetch_factor=prefetch_factor,
         )
     return loaders

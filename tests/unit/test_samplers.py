@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -826,3 +827,18 @@ def test_an_ended_epoch_loaded_after_the_next_was_asked_for_changes_nothing():
     fresh.load_state_dict(state)
     sampler.set_epoch(1)
     assert list(fresh) == list(sampler) != []
+
+
+def test_a_shuffle_of_a_million_million_samples_takes_no_memory():
+    tracemalloc.start()
+    sampler = penstock.ShuffleSampler(10**12, seed=1)
+    batches = penstock.BatchSampler(sampler, 1024)
+    walk = iter(batches)
+    seen = [next(walk) for _ in range(3)]
+    sampler.load_state_dict({**sampler.state_dict(), "position": 10**12 - 1500})
+    seen += [*iter(batches)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [len(batch) for batch in seen] == [1024, 1024, 1024, 1024, 476]
+    assert len(set(np.concatenate(seen).tolist())) == 3 * 1024 + 1500
+    assert peak < 1 << 20
