@@ -306,6 +306,7 @@ class Samples(Sequence[Any]):
         if any(_was_changed(sample, fields) for sample, fields in self._given.values()):
             return default_collate([_plain(sample) for sample in self])
         tensors, self._tensors = self._tensors, None
+        pin_memory = pin_memory and has_accelerator()
         if tensors is None or pin_memory:
             tensors = self._gathered(pin_memory)
         return self._table.structure.pack_batch(tensors)

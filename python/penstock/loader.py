@@ -183,7 +183,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             self.num_workers == 0
             and isinstance(self.dataset, Dataset)
             and self.dataset.transform is None
-            and isinstance(self.collate_fn, Collate)
+            and type(self.collate_fn) is Collate
             and self.batch_sampler is not None
         )
 
@@ -219,13 +219,13 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
                 return
             if walk is None and order is not None:
                 walk = order._pass
-            self._count(walk, self._turns_per_batch(), 0, time.perf_counter() - start)
+            self._passed(walk)
+            self._meter.add(self._turns_per_batch(), 0, time.perf_counter() - start)
             yield batch
 
-    def _count(self, walk: Pass | None, samples: int, size: int, waited: float) -> None:
-        """A batch is yielded now; those that were taken from the order beyond it are not."""
+    def _passed(self, walk: Pass | None) -> None:
+        """A batch is yielded now, or raises; those that were taken from the order beyond it are not."""
         self._yielded += 1
-        self._meter.add(samples, size, waited)
         if walk is not None:
             walk.seen = self._yielded * self._turns_per_batch()
 
@@ -285,13 +285,14 @@ class _Ahead(Iterator[Batch]):
             if not self._begun:
                 raise StopIteration
         samples, underway = self._begun.popleft()
+        self._loader._passed(self._walk)
         if isinstance(underway, Exception):
             raise underway
         self._bytes -= underway.bytes
         self._begin_more(self._depth)
         start = time.perf_counter()
         tensors = underway.tensors()
-        self._loader._count(self._walk, samples, underway.bytes, time.perf_counter() - start)
+        self._loader._meter.add(samples, underway.bytes, time.perf_counter() - start)
         return self._pack(tensors)
 
     def __len__(self) -> int:

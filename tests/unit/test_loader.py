@@ -158,6 +158,26 @@ def test_a_failure_comes_in_its_turn_and_the_others_arrive():
         next(walk)
 
 
+def test_a_state_goes_on_after_a_batch_that_failed():
+    samples = [0, 1, ROWS, 3, 4, 5]
+    loader = penstock.DataLoader(DATA, 2, sampler=samples)
+    walk = iter(loader)
+    next(walk)
+    with pytest.raises(IndexError):
+        next(walk)
+    fresh = penstock.DataLoader(DATA, 2, sampler=samples)
+    fresh.load_state_dict(loader.state_dict())
+    assert numbers(fresh) == numbers(walk) == [[4, 5]]
+
+
+def test_a_collate_of_the_users_own_is_called():
+    class Counting(penstock.Collate):
+        def __call__(self, samples):
+            return len(samples)
+
+    assert list(penstock.DataLoader(DATA, 500, collate_fn=Counting())) == [500, 500, 3]
+
+
 def test_a_sampler_that_fails_does_so_in_its_turn():
     def failing():
         yield [1]
