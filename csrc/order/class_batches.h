@@ -14,8 +14,8 @@ namespace penstock {
 /// Batches come in rounds of num_classes / classes_per_batch. A round deals the classes out in a random
 /// order, so that no class comes twice in it; where the division leaves classes over, random ones sit the
 /// round out, and lose their turn. Every class is walked through in a random order, samples_per_class at each
-/// turn, and shuffled anew after as many turns as it has samples for: inside one walk none comes twice. A class
-/// of fewer than samples_per_class repeats, evenly, in one batch.
+/// turn, and shuffled anew after as many turns as it has samples for: inside one walk none comes twice. A
+/// class of fewer than samples_per_class repeats, evenly, in one batch.
 ///
 /// Immutable; thread-safe.
 class BalancedBatches {
