@@ -12,17 +12,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader
 
 import penstock
 
-SHARDS, ROWS, ROW_BYTES = 24, 131_072, 1024  # 3 GiB
+SHARDS, SHARD_BYTES = 24, 1 << 27  # 3 GiB
+ROW_BYTES = (1024, 153_600)
 LIMIT = 1200 << 20
 BATCH = 256
 GROUP = Path("/sys/fs/cgroup")
-ORDERS = ("in order", "shuffled in blocks", "shuffled")
+ORDERS = ("in order", "shuffled in blocks", "shuffled, ahead", "shuffled")
 
 
 def sampler_for(order: str, dataset: penstock.Dataset) -> penstock.BatchSampler:
@@ -37,7 +39,9 @@ def sampler_for(order: str, dataset: penstock.Dataset) -> penstock.BatchSampler:
 def run(folder: str, order: str) -> None:
     """Print what 20 seconds of it give."""
     dataset = penstock.ShardDataset(folder)
-    loader = DataLoader(dataset, batch_sampler=sampler_for(order, dataset))
+    loader: Any = DataLoader(dataset, batch_sampler=sampler_for(order, dataset))
+    if order == "shuffled, ahead":
+        loader = penstock.DataLoader(dataset, BATCH, shuffle=True, prefetch_factor=16)
     start, first, rows = time.perf_counter(), 0.0, 0
     for batch in loader:
         rows += len(batch)
@@ -45,15 +49,17 @@ def run(folder: str, order: str) -> None:
         if time.perf_counter() - start > 20:
             break
     seconds = time.perf_counter() - start
-    rate = f"{rows / seconds:>12,.0f} rows/s {rows * ROW_BYTES / seconds / 1e6:>8,.0f} MB/s"
+    megabytes = rows * dataset.schema[0].shape[0] / 1e6
+    rate = f"{rows / seconds:>12,.0f} rows/s {megabytes / seconds:>8,.0f} MB/s"
     print(f"{order:20} {rate}   first batch {first * 1e3:4.0f} ms   {rows / len(dataset):4.0%} of the epoch")
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, row_bytes: int) -> None:
     """The shards, on the disk and not in memory."""
     rng = np.random.default_rng(0)
     for shard in range(SHARDS):
-        np.save(folder / f"{shard:02}.npy", rng.integers(0, 255, (ROWS, ROW_BYTES), np.uint8))
+        rows = rng.integers(0, 255, (SHARD_BYTES // row_bytes, row_bytes), np.uint8)
+        np.save(folder / f"{shard:02}.npy", rows)
 
 
 def forget(folder: Path) -> None:
@@ -64,12 +70,13 @@ def forget(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def main() -> None:
+def compare(row_bytes: int) -> None:
     """Every order in turn."""
+    print(f"\nrows of {row_bytes:,} bytes")
     unified = (GROUP / "cgroup.controllers").exists()
     group = (GROUP if unified else GROUP / "memory") / f"penstock-cold-{os.getpid()}"
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder))
+        write(Path(folder), row_bytes)
         for order in ORDERS:
             forget(Path(folder))
             group.mkdir()
@@ -81,4 +88,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(*sys.argv[1:]) if len(sys.argv) > 1 else main()
+    if len(sys.argv) > 1:
+        run(*sys.argv[1:])
+    else:
+        for size in ROW_BYTES:
+            compare(size)

@@ -1,5 +1,6 @@
 #include "assemble/table.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -26,6 +27,15 @@ void Table::gather(std::span<const std::int64_t> rows, std::span<std::byte* cons
 
 void Table::will_need(std::int64_t first, std::int64_t count) const {
   for (const auto& column : columns_) column->will_need(first, count);
+}
+
+void Table::will_need(std::span<const std::int64_t> rows) const {
+  for (const auto& column : columns_) column->will_need(rows);
+}
+
+bool Table::exceeds_memory() const noexcept {
+  return std::any_of(columns_.begin(), columns_.end(),
+                     [](const auto& column) { return column->exceeds_memory(); });
 }
 
 std::shared_ptr<Table> concatenate(const Table& a, const Table& b) {

@@ -32,6 +32,10 @@ class Table {
   ///
   /// \throws Error kShard
   void will_need(std::int64_t first, std::int64_t count) const;
+  void will_need(std::span<const std::int64_t> rows) const;
+
+  /// Whether a column is in use that is more than memory can hold.
+  [[nodiscard]] bool exceeds_memory() const noexcept;
 
  private:
   std::vector<std::shared_ptr<Column>> columns_;

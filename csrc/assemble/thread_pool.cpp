@@ -65,11 +65,11 @@ class Pool {
     return *current_;
   }
 
-  void add(std::function<void()> task, int threads_wanted) {
+  void add(std::function<void()> task, bool first, int threads_wanted) {
     {
       const std::scoped_lock lock(mutex_);
       grow_to(threads_wanted);
-      tasks_.push_back(std::move(task));
+      tasks_.insert(first ? tasks_.begin() : tasks_.end(), std::move(task));
     }
     work_.notify_one();
   }
@@ -206,6 +206,8 @@ void run_parallel(std::int64_t parts, const std::function<void(std::int64_t)>& w
   Pool::instance().run(job, wanted);
 }
 
-void run_later(std::function<void()> task) { Pool::instance().add(std::move(task), num_threads()); }
+void run_later(std::function<void()> task) { Pool::instance().add(std::move(task), false, num_threads()); }
+
+void run_next(std::function<void()> task) { Pool::instance().add(std::move(task), true, num_threads()); }
 
 }  // namespace penstock

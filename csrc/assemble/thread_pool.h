@@ -27,4 +27,7 @@ void run_parallel(std::int64_t parts, const std::function<void(std::int64_t)>& w
 /// Thread-safe.
 void run_later(std::function<void()> task);
 
+/// The same, before all that have not begun.
+void run_next(std::function<void()> task);
+
 }  // namespace penstock

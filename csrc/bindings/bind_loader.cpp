@@ -47,7 +47,10 @@ class Pending {
     batch_->cancel();
   }
 
-  void submit() { penstock::submit(batch_); }
+  void submit() {
+    const GilReleased unlocked;
+    penstock::submit(batch_);
+  }
 
   /// Returns once the batch is there; Ctrl-C is heard meanwhile.
   void wait() {

@@ -167,6 +167,12 @@ void Column::will_need(std::int64_t first, std::int64_t count) {
   }
 }
 
+void Column::will_need(std::span<const std::int64_t> rows) {
+  (void)views();
+  if (fits_in_memory_) return;
+  for (const std::int64_t row : rows) will_need(row, 1);
+}
+
 void Column::check_now_and_then() {
   constexpr std::int64_t kIntervalNs = 1'000'000'000;
   constexpr std::size_t kFilesAtATime = 1000;

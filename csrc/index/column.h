@@ -83,11 +83,19 @@ class Column {
   /// pattern has changed. \pre views() was called
   void advise_for(std::span<const std::int64_t> rows);
 
+  /// Whether its files are known to be more than memory can hold; false before views() was called.
+  [[nodiscard]] bool exceeds_memory() const noexcept {
+    return opened_.load(std::memory_order_acquire) && !fits_in_memory_;
+  }
+
   /// Asks the system to read these rows soon, when all rows are more than memory can hold (the rest it reads
   /// ahead as well by itself). Only rows that lie end to end. \pre in range
   ///
   /// \throws Error kShard
   void will_need(std::int64_t first, std::int64_t count);
+
+  /// The same for single rows. \pre every row is in range
+  void will_need(std::span<const std::int64_t> rows);
 
   /// Looks, at most once a second and at a thousand files at a time, whether files have changed.
   ///

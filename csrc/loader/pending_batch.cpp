@@ -76,17 +76,43 @@ bool PendingBatch::wait_for(std::chrono::milliseconds most) {
   return true;
 }
 
+void PendingBatch::ask_for_rows() noexcept {
+  {
+    const std::scoped_lock lock(shared().mutex);
+    if (state_ != State::kWaiting) return;
+    asking_ = true;
+    asking_in_ = shared().forks;
+  }
+  try {
+    table_.will_need(rows_);
+  } catch (
+      const std::exception&) {  // NOLINT(bugprone-empty-catch): a file that is gone; `wait_for` will say so
+  }
+  const std::scoped_lock lock(shared().mutex);
+  asking_ = false;
+  shared().done->notify_all();
+}
+
 void PendingBatch::cancel() noexcept {
   std::unique_lock lock(shared().mutex);
-  if (state_ == State::kRunning && begun_in_ == shared().forks) {
-    shared().done->wait(lock, [this] { return state_ == State::kDone; });
-  }
+  if (state_ == State::kWaiting) state_ = State::kDone;
+  shared().done->wait(lock, [this] {
+    const bool runs = state_ == State::kRunning && begun_in_ == shared().forks;
+    const bool asks = asking_ && asking_in_ == shared().forks;
+    return !runs && !asks;
+  });
   state_ = State::kDone;
 }
 
 void submit(const std::shared_ptr<PendingBatch>& batch) {
-  run_later([batch = std::weak_ptr(batch)] {
-    if (const auto alive = batch.lock()) alive->run();
+  const std::weak_ptr<PendingBatch> weak = batch;
+  if (batch->exceeds_memory()) {
+    run_next([weak] {
+      if (const auto alive = weak.lock()) alive->ask_for_rows();
+    });
+  }
+  run_later([weak] {
+    if (const auto alive = weak.lock()) alive->run();
   });
 }
 

@@ -33,6 +33,9 @@ class PendingBatch {
   /// returned.
   PendingBatch(const Table& table, std::vector<std::int64_t> rows, std::vector<std::byte*> outs);
 
+  /// Asks the system to read the rows soon, unless the batch has begun.
+  void ask_for_rows() noexcept;
+
   /// Assembles the batch here, unless that has begun. A failure is kept for `wait`.
   void run() noexcept;
 
@@ -45,6 +48,9 @@ class PendingBatch {
   /// Makes sure that nobody writes to the buffers any more: what has not begun never will, what has is waited
   /// for.
   void cancel() noexcept;
+
+  /// Whether its rows are better asked for before they are read.
+  [[nodiscard]] bool exceeds_memory() const noexcept { return table_.exceeds_memory(); }
 
   [[nodiscard]] std::int64_t num_rows() const noexcept { return static_cast<std::int64_t>(rows_.size()); }
 
@@ -65,10 +71,13 @@ class PendingBatch {
   // guarded by the process's one lock for pending batches, which a fork finds free
   State state_ = State::kWaiting;
   std::int64_t begun_in_ = 0;  ///< the process, by number of forks, in which it runs
+  bool asking_ = false;        ///< a thread is in ask_for_rows
+  std::int64_t asking_in_ = 0;
   std::exception_ptr failure_;
 };
 
-/// Has a thread of the pool assemble the batch as soon as those submitted before it have begun.
+/// Has a thread of the pool assemble the batch as soon as those submitted before it have begun. What memory
+/// cannot hold is asked of the system now: the reads of all batches ahead are then under way at once.
 void submit(const std::shared_ptr<PendingBatch>& batch);
 
 }  // namespace penstock
