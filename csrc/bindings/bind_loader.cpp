@@ -67,6 +67,7 @@ class Pending {
     wait();
     std::vector<BatchBuffer> buffers = batch_->take_buffers();
     std::vector<py::capsule> capsules;
+    capsules.reserve(buffers.size());
     for (std::size_t i = 0; i < buffers.size(); ++i) {
       capsules.push_back(to_capsule(std::move(buffers[i]), *table_->columns()[i], batch_->num_rows()));
     }

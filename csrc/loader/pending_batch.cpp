@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "assemble/thread_pool.h"
+#include "base/error.h"
 #include "base/fork.h"
 
 namespace penstock {
@@ -85,8 +86,7 @@ void PendingBatch::ask_for_rows() noexcept {
   }
   try {
     table_.will_need(rows_);
-  } catch (
-      const std::exception&) {  // NOLINT(bugprone-empty-catch): a file that is gone; `wait_for` will say so
+  } catch (const Error&) {  // NOLINT(bugprone-empty-catch): a file is gone; wait_for will say so
   }
   const std::scoped_lock lock(shared().mutex);
   asking_ = false;

@@ -165,7 +165,7 @@ void FileStorage::advise(AccessPattern pattern) const noexcept {
 
 /// In pieces: the system cuts one request down to what the device takes at a time, 128 KiB by default.
 void FileStorage::will_need(std::uint64_t offset, std::uint64_t size) const noexcept {
-  constexpr std::uint64_t kPiece = 128 * 1024;
+  constexpr std::uint64_t kPiece = std::uint64_t{128} << 10U;
   if (!opened_.load(std::memory_order_acquire)) return;
   const std::uint64_t end = offset + size;
   for (offset -= offset % kPiece; offset < end; offset += kPiece) {
