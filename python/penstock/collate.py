@@ -145,16 +145,13 @@ class Table:
     def gather(self, indices: Any, *, pin_memory: bool = False) -> list[Tensor]:
         """One new tensor per field, shape (len(indices), *row_shape)."""
         if pin_memory:
-            return self.gather_into(
-                indices, [self._pinned(i, len(indices)) for i in range(len(self.columns))]
-            )
+            return self.gather_into(indices, self._pinned(len(indices)))
         if get_worker_info() is not None:
             _core.set_default_num_threads(1)
             return self.gather_into(
                 indices, [self._shared(i, len(indices)) for i in range(len(self.columns))]
             )
-        capsules = self.core.gather(indices)
-        return [self._from_capsule(i, capsule, len(indices)) for i, capsule in enumerate(capsules)]
+        return self._from_capsules(self.core.gather(indices), len(indices))
 
     def begin(self, indices: Any, *, pin_memory: bool = False) -> Underway:
         """Have a batch assembled by the core's threads."""
@@ -168,14 +165,20 @@ class Table:
         """
         for i, out in enumerate(outs):
             self._require_fits(i, out, len(indices))
-        self.core.gather_into(indices, [self._to_capsule(i, out) for i, out in enumerate(outs)])
+        self.core.gather_into(indices, self._to_capsules(outs))
         return outs
+
+    def _from_capsules(self, capsules: list[Any], count: int) -> list[Tensor]:
+        return [self._from_capsule(i, capsule, count) for i, capsule in enumerate(capsules)]
 
     def _from_capsule(self, i: int, capsule: Any, count: int) -> Tensor:
         tensor: Tensor = torch.from_dlpack(capsule)
         if self.columns[i].is_dlpack:
             return tensor
         return tensor.view(self._dtypes[i]).view(self._shape(i, count))
+
+    def _to_capsules(self, outs: list[Tensor]) -> list[Any]:
+        return [self._to_capsule(i, out) for i, out in enumerate(outs)]
 
     def _to_capsule(self, i: int, out: Tensor) -> Any:
         flat = out.detach()
@@ -186,8 +189,12 @@ class Table:
     def _shape(self, i: int, count: int) -> tuple[int, ...]:
         return (count, *self._row_shapes[i])
 
-    def _pinned(self, i: int, count: int) -> Tensor:
-        return torch.empty(self._shape(i, count), dtype=self._dtypes[i], pin_memory=has_accelerator())
+    def _pinned(self, count: int) -> list[Tensor]:
+        pin = has_accelerator()
+        return [
+            torch.empty(self._shape(i, count), dtype=dtype, pin_memory=pin)
+            for i, dtype in enumerate(self._dtypes)
+        ]
 
     def _shared(self, i: int, count: int) -> Tensor:
         """Shared memory, as torch's own collate allocates it in a worker: one copy less on the way out."""
@@ -224,9 +231,8 @@ class Underway:
         self.bytes = self._count * sum(column.row_bytes for column in table.columns)
         self._pinned: list[Tensor] | None = None
         if pin_memory:
-            self._pinned = [table._pinned(i, self._count) for i in range(len(table.columns))]
-            capsules = [table._to_capsule(i, out) for i, out in enumerate(self._pinned)]
-            self._core = _core.Pending(table.core, indices, capsules)
+            self._pinned = table._pinned(self._count)
+            self._core = _core.Pending(table.core, indices, table._to_capsules(self._pinned))
         else:
             self._core = _core.Pending(table.core, indices)
         if self.bytes >= self.WORTH_A_THREAD:
@@ -241,8 +247,7 @@ class Underway:
         if self._pinned is not None:
             self._core.wait()
             return self._pinned
-        capsules = self._core.take()
-        return [self._table._from_capsule(i, capsule, self._count) for i, capsule in enumerate(capsules)]
+        return self._table._from_capsules(self._core.take(), self._count)
 
 
 class Samples(Sequence[Any]):

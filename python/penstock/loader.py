@@ -359,13 +359,7 @@ def class_loaders(
         ArgumentError: There are more labels than samples, or fewer. `batch_size` is not positive.
         AttributeError: No field holds class labels, and none are given.
     """
-    index = ClassIndex.of(dataset.targets if targets is None else targets)
-    if index.num_samples != len(dataset):
-        raise ArgumentError(
-            "the labels are not one a sample",
-            expected=f"{len(dataset)} labels",
-            actual=str(index.num_samples),
-        )
+    index = ClassIndex.over(dataset, dataset.targets if targets is None else targets)
     loaders = {}
     for k, label in enumerate(index):
         view = subset_of(dataset, index[label])

@@ -130,9 +130,9 @@ def _parts(
     if seed is None:
         seed = int(torch.empty((), dtype=torch.int64).random_().item())
     shuffled = _core.Permutation(total, seed_bits(seed), 0).take(0, total)
-    classes = _numbers(dataset.targets if stratify is True else stratify, total, "labels")
+    classes = _numbers(dataset.targets if stratify is True else stratify, dataset, "labels")
     if groups is not None:
-        return _group_parts(_numbers(groups, total, "groups"), classes, counts, shuffled)
+        return _group_parts(_numbers(groups, dataset, "groups"), classes, counts, shuffled)
     index = _core.ClassIndex(classes[shuffled])
     order = _core.Permutation(len(counts), seed_bits(seed), 1).take(0, len(counts))
     shares = _shares(np.diff(index.first), np.array(counts), order)
@@ -159,20 +159,16 @@ def _shares(sizes: IndexArray, counts: IndexArray, order: IndexArray) -> IndexAr
     return shares
 
 
-def _numbers(labels: Any, total: int, name: str) -> IndexArray:
+def _numbers(labels: Any, dataset: Any, name: str) -> IndexArray:
     """Labels as numbers from 0; all of one class where there are none.
 
     Raises:
         ArgumentError: They are not one a sample.
     """
     if labels is None or labels is False:
-        return np.zeros(total, np.int64)
-    index = ClassIndex.of(labels)
-    if index.num_samples != total:
-        raise ArgumentError(
-            f"the {name} are not one a sample", expected=f"{total} {name}", actual=str(index.num_samples)
-        )
-    numbers = np.empty(total, np.int64)
+        return np.zeros(len(dataset), np.int64)
+    index = ClassIndex.over(dataset, labels, name)
+    numbers = np.empty(len(dataset), np.int64)
     numbers[index.core.samples] = np.repeat(np.arange(len(index)), index.counts)
     return numbers
 

@@ -26,7 +26,7 @@ from penstock.collate import (
     torch_dtype,
     transformed,
 )
-from penstock.errors import ArgumentError, SchemaError
+from penstock.errors import SchemaError
 from penstock.samplers.classes import ClassIndex, Label, Targets
 from penstock.samplers.lookahead import BatchIndices
 
@@ -200,7 +200,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
             ArgumentError: There are more labels than samples, or fewer.
             AttributeError: No field holds class labels, and none are given.
         """
-        return ByClass(self, ClassIndex.of(self.targets if targets is None else targets))
+        return ByClass(self, self.targets if targets is None else targets)
 
     @property
     def shard_lengths(self) -> Rows:
@@ -329,15 +329,9 @@ class Subset(Dataset):
 class ByClass(Mapping[Label, Subset]):
     """The samples of each class of a dataset: a mapping from label to `Subset`."""
 
-    def __init__(self, dataset: Dataset, index: ClassIndex) -> None:
-        if index.num_samples != len(dataset):
-            raise ArgumentError(
-                "the labels are not one a sample",
-                expected=f"{len(dataset)} labels",
-                actual=str(index.num_samples),
-            )
+    def __init__(self, dataset: Dataset, targets: Targets) -> None:
         self.dataset = dataset
-        self.index = index
+        self.index = ClassIndex.over(dataset, targets)
 
     def __getitem__(self, label: Label) -> Subset:
         return self.dataset.subset(self.index[label])

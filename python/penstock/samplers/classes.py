@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -60,6 +60,22 @@ class ClassIndex(Mapping[Label, IndexArray]):
     def of(cls, targets: Targets) -> ClassIndex:
         """`targets` itself, if it is an index already."""
         return targets if isinstance(targets, ClassIndex) else cls(targets)
+
+    @classmethod
+    def over(cls, dataset: Sized, targets: Targets, name: str = "labels") -> ClassIndex:
+        """The same, for labels that must be one a sample.
+
+        Raises:
+            ArgumentError: There are more of them than samples, or fewer.
+        """
+        index = cls.of(targets)
+        if index.num_samples != len(dataset):
+            raise ArgumentError(
+                f"the {name} are not one a sample",
+                expected=f"{len(dataset)} {name}",
+                actual=str(index.num_samples),
+            )
+        return index
 
     @property
     def num_samples(self) -> int:
