@@ -43,15 +43,8 @@ std::vector<py::capsule> gather(const Table& table, const py::object& indices) {
 
 void gather_into(const Table& table, const py::object& indices, const std::vector<py::capsule>& capsules) {
   const Rows rows(indices, table.num_rows());
-  if (capsules.size() != table.columns().size()) throw py::value_error("one output per field");
-  std::vector<BorrowedTensor> tensors;
-  std::vector<std::byte*> outs;
-  for (std::size_t i = 0; i < capsules.size(); ++i) {
-    tensors.emplace_back(capsules[i]);
-    const auto bytes = static_cast<std::int64_t>(rows.size()) * table.columns()[i]->row_bytes();
-    outs.push_back(tensors.back().require_contiguous(bytes));
-  }
-  gather_unlocked(table, rows, outs);
+  const OutputTensors outs(table, rows.size(), capsules);
+  gather_unlocked(table, rows, outs.addresses());
 }
 
 using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;

@@ -29,15 +29,9 @@ class Pending {
   Pending(std::shared_ptr<Table> table, const py::object& indices, const std::vector<py::capsule>& capsules)
       : table_(std::move(table)) {
     const Rows rows(indices, table_->num_rows());
-    if (capsules.size() != table_->columns().size()) throw py::value_error("one output per field");
-    std::vector<std::byte*> outs;
-    for (std::size_t i = 0; i < capsules.size(); ++i) {
-      tensors_.emplace_back(capsules[i]);
-      const auto bytes = static_cast<std::int64_t>(rows.size()) * table_->columns()[i]->row_bytes();
-      outs.push_back(tensors_.back().require_contiguous(bytes));
-    }
+    outs_ = OutputTensors(*table_, rows.size(), capsules);
     batch_ = std::make_shared<PendingBatch>(*table_, std::vector(rows.span().begin(), rows.span().end()),
-                                            std::move(outs));
+                                            outs_.addresses());
   }
 
   Pending(const Pending&) = delete;
@@ -76,7 +70,7 @@ class Pending {
 
  private:
   std::shared_ptr<Table> table_;
-  std::vector<BorrowedTensor> tensors_;
+  OutputTensors outs_;
   std::shared_ptr<PendingBatch> batch_;
 };
 

@@ -137,4 +137,14 @@ std::byte* BorrowedTensor::require_contiguous(std::int64_t bytes) const {
       .found(shape_text(shape_) + (contiguous ? "" : ", not contiguous"));
 }
 
+OutputTensors::OutputTensors(const Table& table, std::size_t num_rows,
+                             const std::vector<py::capsule>& capsules) {
+  if (capsules.size() != table.columns().size()) throw py::value_error("one output per field");
+  for (std::size_t i = 0; i < capsules.size(); ++i) {
+    tensors_.emplace_back(capsules[i]);
+    const auto bytes = static_cast<std::int64_t>(num_rows) * table.columns()[i]->row_bytes();
+    addresses_.push_back(tensors_.back().require_contiguous(bytes));
+  }
+}
+
 }  // namespace penstock

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "assemble/batch_buffer.h"
+#include "assemble/table.h"
 #include "index/column.h"
 
 namespace penstock {
@@ -45,6 +46,22 @@ class BorrowedTensor {
   std::vector<std::int64_t> shape_;
   std::vector<std::int64_t> strides_;
   std::int64_t item_bytes_ = 0;
+};
+
+/// The tensors that a batch shall be assembled in, one per column. Holds them until destroyed.
+class OutputTensors {
+ public:
+  OutputTensors() = default;
+
+  /// \throws Error kSchema unless each is contiguous, in host memory, and of its column's bytes for so many
+  /// rows
+  OutputTensors(const Table& table, std::size_t num_rows, const std::vector<pybind11::capsule>& capsules);
+
+  [[nodiscard]] const std::vector<std::byte*>& addresses() const noexcept { return addresses_; }
+
+ private:
+  std::vector<BorrowedTensor> tensors_;
+  std::vector<std::byte*> addresses_;
 };
 
 }  // namespace penstock
