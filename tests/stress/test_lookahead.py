@@ -5,15 +5,13 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 
 import numpy as np
 import pytest
 import torch
+from processes import start_python
 
 import penstock
 
@@ -56,14 +54,7 @@ def whole_epoch(loader):
 
 
 def start(script, *arguments):
-    command = [sys.executable, "-c", PRELUDE + textwrap.dedent(script), *map(str, arguments)]
-
-    def heed_ctrl_c():  # a test run in the background may have been told to ignore it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
-    )
+    return start_python(PRELUDE, script, *arguments)
 
 
 def test_200_epochs_broken_off(loader):

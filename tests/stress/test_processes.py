@@ -5,8 +5,6 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
-import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from processes import start_python
 from reference import assert_same, random_tensor
 from torch.utils.data import DataLoader
 
@@ -38,14 +37,7 @@ def large(tmp_path):
 
 
 def start(script, *arguments):
-    command = [sys.executable, "-c", PRELUDE + textwrap.dedent(script), *map(str, arguments)]
-
-    def heed_ctrl_c():  # a test run in the background may have been told to ignore it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
-    )
+    return start_python(PRELUDE, script, *arguments)
 
 
 def run(script, *arguments):
