@@ -33,6 +33,10 @@ void Table::will_need(std::span<const std::int64_t> rows) const {
   for (const auto& column : columns_) column->will_need(rows);
 }
 
+void Table::will_not_need(std::span<const std::int64_t> rows) const noexcept {
+  for (const auto& column : columns_) column->will_not_need(rows);
+}
+
 bool Table::exceeds_memory() const noexcept {
   return std::any_of(columns_.begin(), columns_.end(),
                      [](const auto& column) { return column->exceeds_memory(); });

@@ -34,6 +34,9 @@ class Table {
   void will_need(std::int64_t first, std::int64_t count) const;
   void will_need(std::span<const std::int64_t> rows) const;
 
+  /// Says that these rows will not be needed soon.
+  void will_not_need(std::span<const std::int64_t> rows) const noexcept;
+
   /// Whether a column is in use that is more than memory can hold.
   [[nodiscard]] bool exceeds_memory() const noexcept;
 

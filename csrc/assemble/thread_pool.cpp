@@ -2,15 +2,13 @@
 
 #include <pthread.h>
 #include <signal.h>
-#ifdef __linux__
-#include <sched.h>
-#endif
 
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <system_error>
@@ -19,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/fork.h"
+#include "base/processors.h"
 
 namespace penstock {
 namespace {
@@ -51,6 +50,8 @@ class SignalsBlocked {
 
 thread_local bool in_task = false;
 
+int threads_for_tasks() noexcept { return std::max(1, num_threads() - 1); }
+
 /// Threads that wait for jobs and tasks. Never destroyed: a forked child drops the pointer, and at exit the
 /// threads sleep until the process is gone.
 class Pool {
@@ -65,11 +66,12 @@ class Pool {
     return *current_;
   }
 
-  void add(std::function<void()> task, bool first, int threads_wanted) {
+  void add(std::function<void()> task, bool first) {
     {
       const std::scoped_lock lock(mutex_);
-      grow_to(threads_wanted);
-      tasks_.insert(first ? tasks_.begin() : tasks_.end(), std::move(task));
+      grow_to(threads_for_tasks());
+      tasks_.insert(first ? tasks_.begin() : tasks_.end(),
+                    std::make_shared<const std::function<void()>>(std::move(task)));
     }
     work_.notify_one();
   }
@@ -127,20 +129,20 @@ class Pool {
 
   /// Guarded by mutex_.
   [[nodiscard]] bool can_begin_task() const noexcept {
-    return !tasks_.empty() && running_tasks_ < num_threads();
+    return !tasks_.empty() && running_tasks_ < threads_for_tasks();
   }
 
   void run_task(std::unique_lock<std::mutex>& lock) {
-    const std::function<void()> task = std::move(tasks_.front());
-    tasks_.pop_front();
+    const std::shared_ptr<const std::function<void()>> task = tasks_.front();
     ++running_tasks_;
+    if (can_begin_task()) work_.notify_one();
     lock.unlock();
     in_task = true;
-    task();
+    (*task)();
     in_task = false;
     lock.lock();
     --running_tasks_;
-    if (can_begin_task()) work_.notify_one();
+    std::erase(tasks_, task);
   }
 
   void take_parts(Job& job) {
@@ -160,18 +162,10 @@ class Pool {
   std::condition_variable work_;
   std::condition_variable idle_again_;
   std::deque<Job*> jobs_;
-  std::deque<std::function<void()>> tasks_;
+  std::deque<std::shared_ptr<const std::function<void()>>> tasks_;
   int running_tasks_ = 0;
   int num_threads_ = 0;
 };
-
-int processors() noexcept {
-#ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-#endif
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
 
 std::atomic<int> chosen_threads{0};   // 0: not chosen
 std::atomic<int> default_threads{0};  // 0: all processors
@@ -179,7 +173,7 @@ std::atomic<int> default_threads{0};  // 0: all processors
 }  // namespace
 
 int num_threads() noexcept {
-  static const int all = processors();
+  static const int all = num_processors();
   const int chosen = chosen_threads.load(std::memory_order_relaxed);
   const int by_default = default_threads.load(std::memory_order_relaxed);
   return chosen > 0 ? chosen : by_default > 0 ? by_default : all;
@@ -206,8 +200,8 @@ void run_parallel(std::int64_t parts, const std::function<void(std::int64_t)>& w
   Pool::instance().run(job, wanted);
 }
 
-void run_later(std::function<void()> task) { Pool::instance().add(std::move(task), false, num_threads()); }
+void run_later(std::function<void()> task) { Pool::instance().add(std::move(task), false); }
 
-void run_next(std::function<void()> task) { Pool::instance().add(std::move(task), true, num_threads()); }
+void run_next(std::function<void()> task) { Pool::instance().add(std::move(task), true); }
 
 }  // namespace penstock

@@ -5,8 +5,8 @@
 
 namespace penstock {
 
-/// Threads that a call may use, the calling one included. Default: the processors this process may
-/// run on. One pool per process, made at first use and again after a fork.
+/// Threads that a call may use, the calling one included. Default: num_processors(). One pool per process,
+/// made at first use and again after a fork.
 [[nodiscard]] int num_threads() noexcept;
 
 /// \throws Error kSchema unless count >= 1
@@ -21,10 +21,12 @@ void set_default_num_threads(int count) noexcept;
 /// Thread-safe; `work` must not call run_parallel.
 void run_parallel(std::int64_t parts, const std::function<void(std::int64_t)>& work);
 
-/// Runs `task` on a thread of the pool, soon. Tasks begin in the order in which they came, num_threads() of
-/// them at a time; inside one, run_parallel uses that one thread. `task` must not throw. Where no thread can
-/// be made, or after a fork, it may never run: whoever needs its result must be able to do without.
-/// Thread-safe.
+/// Has threads of the pool call `task`, soon: all that are free, each once and at the same time, until the
+/// first of the calls has returned, which must mean that nothing is left to begin. Tasks begin in the order
+/// in which they came. For them the pool has one thread less than num_threads(), the one that will wait for
+/// the result, but at least one; inside, run_parallel uses the calling thread alone. `task` must not throw.
+/// Where no thread can be made, or after a fork, it may never be called: whoever needs its result must be
+/// able to do without. Thread-safe.
 void run_later(std::function<void()> task);
 
 /// The same, before all that have not begun.

@@ -7,6 +7,7 @@
 #include "assemble/table.h"
 #include "assemble/thread_pool.h"
 #include "base/error.h"
+#include "base/processors.h"
 #include "bindings/bind.h"
 #include "bindings/gil.h"
 #include "bindings/rows.h"
@@ -78,6 +79,7 @@ void bind_assemble(py::module_& module) {
           "concatenate", [](const Table& self, const Table& other) { return concatenate(self, other); },
           py::arg("other"))
       .def(py::pickle(&table_to_state, &table_from_state));
+  module.def("num_processors", &num_processors);
   module.def("num_threads", &num_threads);
   module.def("set_num_threads", &set_num_threads, py::arg("count"));
   module.def("set_default_num_threads", &set_default_num_threads, py::arg("count"));

@@ -46,6 +46,16 @@ class Pending {
     penstock::submit(batch_);
   }
 
+  void drop_cache() { batch_->drop_cache(); }
+
+  /// Nanoseconds of the monotonic clock: when its assembly began and ended.
+  [[nodiscard]] std::pair<std::int64_t, std::int64_t> times() const {
+    const auto ns = [](std::chrono::steady_clock::time_point time) {
+      return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
+    };
+    return {ns(batch_->times().begun), ns(batch_->times().done)};
+  }
+
   /// Returns once the batch is there; Ctrl-C is heard meanwhile.
   void wait() {
     while (true) {
@@ -81,7 +91,9 @@ void bind_loader(py::module_& module) {
       .def(py::init<std::shared_ptr<Table>, const py::object&>(), py::arg("table"), py::arg("indices"))
       .def(py::init<std::shared_ptr<Table>, const py::object&, const std::vector<py::capsule>&>(),
            py::arg("table"), py::arg("indices"), py::arg("outs"))
+      .def("drop_cache", &Pending::drop_cache)
       .def("submit", &Pending::submit)
+      .def("times", &Pending::times)
       .def("wait", &Pending::wait)
       .def("take", &Pending::take);
 }

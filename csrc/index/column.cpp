@@ -149,28 +149,46 @@ void Column::advise_for(std::span<const std::int64_t> rows) {
   for (const auto& storage : storages_) storage->advise(pattern);
 }
 
-void Column::will_need(std::int64_t first, std::int64_t count) {
-  (void)views();
-  if (fits_in_memory_) return;
+/// Calls advise(storage, offset, bytes) for each part of these rows that lies end to end.
+template <typename Advise>
+void Column::for_each_extent(std::int64_t first, std::int64_t count, const Advise& advise) const {
   while (count > 0) {
     const Location found = index_.locate(first);
     const std::int64_t rows = std::min(count, index_.first_row(found.shard + 1) - first);
     const std::int64_t stride = layout_of(found.shard).row_stride;
     if (is_contiguous(layout_of(found.shard)) && stride == row_bytes_) {
       const std::uint64_t offset = shards_[static_cast<std::size_t>(found.shard)].offset;
-      storage_of(found.shard)
-          .will_need(offset + static_cast<std::uint64_t>(found.row * stride),
-                     static_cast<std::uint64_t>(rows * stride));
+      advise(storage_of(found.shard), offset + static_cast<std::uint64_t>(found.row * stride),
+             static_cast<std::uint64_t>(rows * stride));
     }
     first += rows;
     count -= rows;
   }
 }
 
+void Column::will_need(std::int64_t first, std::int64_t count) {
+  (void)views();
+  if (fits_in_memory_) return;
+  for_each_extent(first, count, [](const Storage& storage, std::uint64_t offset, std::uint64_t size) {
+    storage.will_need(offset, size);
+  });
+}
+
 void Column::will_need(std::span<const std::int64_t> rows) {
   (void)views();
   if (fits_in_memory_) return;
   for (const std::int64_t row : rows) will_need(row, 1);
+}
+
+void Column::will_not_need(std::span<const std::int64_t> rows) const noexcept {
+  for (std::size_t begin = 0, end = 1; begin < rows.size(); begin = end++) {
+    while (end < rows.size() && rows[end] == rows[end - 1] + 1) ++end;
+    if (end - begin < 2) continue;
+    for_each_extent(rows[begin], static_cast<std::int64_t>(end - begin),
+                    [](const Storage& storage, std::uint64_t offset, std::uint64_t size) {
+                      storage.will_not_need(offset, size);
+                    });
+  }
 }
 
 void Column::check_now_and_then() {

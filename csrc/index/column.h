@@ -97,6 +97,10 @@ class Column {
   /// The same for single rows. \pre every row is in range
   void will_need(std::span<const std::int64_t> rows);
 
+  /// Says that these rows will not be needed soon: those that follow one another, and lie end to end in their
+  /// files. \pre every row is in range
+  void will_not_need(std::span<const std::int64_t> rows) const noexcept;
+
   /// Looks, at most once a second and at a thousand files at a time, whether files have changed.
   ///
   /// \throws Error kShard
@@ -111,6 +115,8 @@ class Column {
   void require_in_storage(std::size_t shard) const;
   [[nodiscard]] bool is_contiguous(const RowLayout& layout) const;
   void open();
+  template <typename Advise>
+  void for_each_extent(std::int64_t first, std::int64_t count, const Advise& advise) const;
 
   std::string name_;
   DType dtype_;

@@ -1,7 +1,9 @@
 #include "loader/pending_batch.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "assemble/thread_pool.h"
@@ -30,47 +32,125 @@ Shared& shared() {
   return instance;
 }
 
+/// Fewer bytes than this are not worth another thread's while.
+constexpr std::int64_t kPartBytes = std::int64_t{1} << 16U;
+
+/// A thread that is about to finish its part is waited for awake: to sleep and be woken takes longer.
+constexpr std::chrono::microseconds kAwake{20};
+
+std::int64_t parts_of(const Table& table, std::size_t rows) {
+  std::int64_t row_bytes = 0;
+  for (const auto& column : table.columns()) row_bytes += column->row_bytes();
+  const auto count = static_cast<std::int64_t>(rows);
+  return std::clamp<std::int64_t>(count * row_bytes / kPartBytes, 1, std::max<std::int64_t>(count, 1));
+}
+
 }  // namespace
 
 PendingBatch::PendingBatch(const Table& table, std::vector<std::int64_t> rows)
-    : table_(table), rows_(std::move(rows)) {
-  for (const auto& column : table_.columns()) {
-    buffers_.emplace_back(rows_.size() * static_cast<std::size_t>(column->row_bytes()));
-    outs_.push_back(buffers_.back().data());
-  }
-}
+    : table_(table), rows_(std::move(rows)), parts_(parts_of(table_, rows_.size())) {}
 
 PendingBatch::PendingBatch(const Table& table, std::vector<std::int64_t> rows, std::vector<std::byte*> outs)
-    : table_(table), rows_(std::move(rows)), outs_(std::move(outs)) {}
+    : table_(table), rows_(std::move(rows)), parts_(parts_of(table_, rows_.size())), outs_(std::move(outs)) {}
 
-bool PendingBatch::begin() noexcept {
-  const std::scoped_lock lock(shared().mutex);
-  const bool orphan = state_ == State::kRunning && begun_in_ != shared().forks;
-  if (state_ != State::kWaiting && !orphan) return false;
-  state_ = State::kRunning;
-  begun_in_ = shared().forks;
+/// Under the lock. What they had begun is begun once more.
+void PendingBatch::forget_parents_threads() noexcept {
+  if (process_ == shared().forks) return;
+  process_ = shared().forks;
+  if (inside_ > 0 && state_ != State::kDone) state_ = State::kWaiting;
+  inside_ = 0;
+}
+
+bool PendingBatch::enter() noexcept {
+  {
+    std::unique_lock lock(shared().mutex);
+    forget_parents_threads();
+    shared().done->wait(lock, [this] { return state_ != State::kOpening; });
+    if (state_ == State::kDone) return false;
+    ++inside_;
+    if (state_ == State::kRunning) return true;
+    state_ = State::kOpening;
+    begun_parts_ = front_ = back_ = ended_parts_ = 0;
+    times_.begun = std::chrono::steady_clock::now();
+  }
+  open();
   return true;
 }
 
-void PendingBatch::fill() noexcept {
+void PendingBatch::leave() noexcept {
+  const std::scoped_lock lock(shared().mutex);
+  --inside_;
+  if (inside_ == 0 && begun_parts_ >= parts_) {
+    state_ = State::kDone;
+    times_.done = std::chrono::steady_clock::now();
+  }
+  shared().done->notify_all();
+}
+
+/// Readies the buffers, then lets the other threads in.
+void PendingBatch::open() noexcept {
+  std::vector<BatchBuffer> buffers;
+  std::vector<std::byte*> outs;
   std::exception_ptr failure;
   try {
-    table_.gather(rows_, outs_);
+    if (outs_.empty()) {
+      for (const auto& column : table_.columns()) {
+        buffers.emplace_back(rows_.size() * static_cast<std::size_t>(column->row_bytes()));
+        outs.push_back(buffers.back().data());
+      }
+    }
   } catch (...) {
     failure = std::current_exception();
   }
   const std::scoped_lock lock(shared().mutex);
-  state_ = State::kDone;
-  failure_ = failure;
+  if (failure) {
+    failure_ = failure;
+    begun_parts_ = parts_;
+  } else if (outs_.empty()) {
+    buffers_ = std::move(buffers);
+    outs_ = std::move(outs);
+  }
+  state_ = State::kRunning;
   shared().done->notify_all();
 }
 
-void PendingBatch::run() noexcept {
-  if (begin()) fill();
+void PendingBatch::fill(std::int64_t part) noexcept {
+  const std::int64_t begin = num_rows() * part / parts_;
+  const std::int64_t end = num_rows() * (part + 1) / parts_;
+  try {
+    std::vector<std::byte*> outs;
+    outs.reserve(outs_.size());
+    for (std::size_t i = 0; i < outs_.size(); ++i) {
+      outs.push_back(outs_[i] + begin * table_.columns()[i]->row_bytes());
+    }
+    table_.gather(
+        std::span(rows_).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+        outs);
+  } catch (...) {
+    fail(part);
+  }
+}
+
+void PendingBatch::fail(std::int64_t part) noexcept {
+  const std::scoped_lock lock(shared().mutex);
+  if (failure_ && failed_part_ < part) return;
+  failure_ = std::current_exception();
+  failed_part_ = part;
+}
+
+void PendingBatch::run(Side side) noexcept {
+  if (!enter()) return;
+  while (begun_parts_++ < parts_) {
+    fill(side == Side::kFront ? front_++ : parts_ - 1 - back_++);
+    if (++ended_parts_ == parts_ && drops_cache_) table_.will_not_need(rows_);
+  }
+  leave();
 }
 
 bool PendingBatch::wait_for(std::chrono::milliseconds most) {
-  run();
+  run(Side::kFront);
+  const auto end = std::chrono::steady_clock::now() + kAwake;
+  while (state_ != State::kDone && std::chrono::steady_clock::now() < end) std::this_thread::yield();
   std::unique_lock lock(shared().mutex);
   if (!shared().done->wait_for(lock, most, [this] { return state_ == State::kDone; })) return false;
   if (failure_) std::rethrow_exception(failure_);
@@ -80,27 +160,24 @@ bool PendingBatch::wait_for(std::chrono::milliseconds most) {
 void PendingBatch::ask_for_rows() noexcept {
   {
     const std::scoped_lock lock(shared().mutex);
-    if (state_ != State::kWaiting) return;
-    asking_ = true;
-    asking_in_ = shared().forks;
+    if (state_ != State::kWaiting || asked_) return;
+    forget_parents_threads();
+    asked_ = true;
+    ++inside_;
   }
   try {
     table_.will_need(rows_);
   } catch (const Error&) {  // NOLINT(bugprone-empty-catch): a file is gone; wait_for will say so
   }
-  const std::scoped_lock lock(shared().mutex);
-  asking_ = false;
-  shared().done->notify_all();
+  leave();
 }
 
 void PendingBatch::cancel() noexcept {
   std::unique_lock lock(shared().mutex);
+  forget_parents_threads();
   if (state_ == State::kWaiting) state_ = State::kDone;
-  shared().done->wait(lock, [this] {
-    const bool runs = state_ == State::kRunning && begun_in_ == shared().forks;
-    const bool asks = asking_ && asking_in_ == shared().forks;
-    return !runs && !asks;
-  });
+  begun_parts_ = parts_;
+  shared().done->wait(lock, [this] { return inside_ == 0; });
   state_ = State::kDone;
 }
 
@@ -112,7 +189,7 @@ void submit(const std::shared_ptr<PendingBatch>& batch) {
     });
   }
   run_later([weak] {
-    if (const auto alive = weak.lock()) alive->run();
+    if (const auto alive = weak.lock()) alive->run(PendingBatch::Side::kBack);
   });
 }
 

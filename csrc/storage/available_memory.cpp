@@ -5,6 +5,8 @@
 #include <limits>
 #include <string>
 
+#include "base/control_group.h"
+
 namespace penstock {
 namespace {
 
@@ -17,28 +19,12 @@ std::uint64_t number_in(const std::string& path) {
   return file >> number ? number : kUnknown;
 }
 
-/// The smallest limit of a group and those above it: proc_pid_cgroup(5), cgroups(7).
-std::uint64_t limit_of_group(const std::string& root, std::string group, const char* file) {
-  std::uint64_t limit = number_in(root + "/" + file);
-  for (; group.size() > 1; group.erase(group.rfind('/'))) {
-    limit = std::min(limit, number_in(root + group + "/" + file));
-  }
-  return limit;
-}
-
 std::uint64_t group_limit() {
-  std::ifstream file("/proc/self/cgroup");
+  const ControlGroups groups = control_groups("memory");
   std::uint64_t limit = kUnknown;
-  for (std::string line; std::getline(file, line);) {
-    const std::size_t first = line.find(':');
-    const std::size_t second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string group = line.substr(second + 1);
-    if (controllers.empty()) limit = std::min(limit, limit_of_group("/sys/fs/cgroup", group, "memory.max"));
-    if (controllers == "memory") {
-      limit = std::min(limit, limit_of_group("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes"));
-    }
+  for (const std::string& folder : groups.unified) limit = std::min(limit, number_in(folder + "/memory.max"));
+  for (const std::string& folder : groups.controller) {
+    limit = std::min(limit, number_in(folder + "/memory.limit_in_bytes"));
   }
   return limit;
 }

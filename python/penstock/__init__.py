@@ -3,6 +3,7 @@
 from penstock.collate import Collate, Samples, collate
 from penstock.config import get_num_threads, set_num_threads, show_config
 from penstock.datasets import ConcatDataset, Dataset, Field, Raw, ShardDataset, Subset, TensorDataset
+from penstock.device import Convert, DevicePrefetcher
 from penstock.errors import (
     ArgumentError,
     FormatError,
@@ -39,8 +40,10 @@ __all__ = [
     "ClassSampler",
     "Collate",
     "ConcatDataset",
+    "Convert",
     "DataLoader",
     "Dataset",
+    "DevicePrefetcher",
     "DistributedSampler",
     "EpisodeSampler",
     "Field",

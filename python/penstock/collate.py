@@ -12,6 +12,7 @@ from torch.utils.data import default_collate, get_worker_info
 from torch.utils.data._utils import collate as torch_collate
 
 from penstock import _core
+from penstock.device import has_accelerator
 from penstock.errors import SampleError, SchemaError
 
 __all__ = ["Batch", "Collate", "Sample", "Samples", "collate"]
@@ -101,11 +102,6 @@ def torch_dtype(column: _core.Column) -> torch.dtype:
     )
 
 
-def has_accelerator() -> bool:
-    """Whether pinned memory is of use."""
-    return torch.accelerator.is_available() if hasattr(torch, "accelerator") else torch.cuda.is_available()
-
-
 def plain_indices(indices: Any) -> Any:
     """Row numbers as the core takes them: a list, a tuple, a range or an array.
 
@@ -153,9 +149,9 @@ class Table:
             )
         return self._from_capsules(self.core.gather(indices), len(indices))
 
-    def begin(self, indices: Any, *, pin_memory: bool = False) -> Underway:
+    def begin(self, indices: Any, *, pin_memory: bool = False, drop_cache: bool = False) -> Underway:
         """Have a batch assembled by the core's threads."""
-        return Underway(self, indices, pin_memory)
+        return Underway(self, indices, pin_memory, drop_cache)
 
     def gather_into(self, indices: Any, outs: list[Tensor]) -> list[Tensor]:
         """Fill and return the given tensors, one per field.
@@ -225,7 +221,7 @@ class Underway:
 
     WORTH_A_THREAD = 1 << 16  # bytes
 
-    def __init__(self, table: Table, indices: Any, pin_memory: bool) -> None:
+    def __init__(self, table: Table, indices: Any, pin_memory: bool, drop_cache: bool) -> None:
         self._table = table
         self._count = len(indices)
         self.bytes = self._count * sum(column.row_bytes for column in table.columns)
@@ -235,8 +231,14 @@ class Underway:
             self._core = _core.Pending(table.core, indices, table._to_capsules(self._pinned))
         else:
             self._core = _core.Pending(table.core, indices)
+        if drop_cache:
+            self._core.drop_cache()
         if self.bytes >= self.WORTH_A_THREAD:
             self._core.submit()
+
+    def times(self) -> tuple[int, int]:
+        """When its assembly began and ended, in ns as of `time.perf_counter_ns`, once it is there."""
+        return self._core.times()
 
     def tensors(self) -> list[Tensor]:
         """One tensor per field, shape (len(indices), *row_shape); to be asked for once.
@@ -285,8 +287,9 @@ class Samples(Sequence[Any]):
             raise IndexError(f"sample {i} of a batch of {len(self)}")
         i %= len(self)
         if i not in self._given:
-            fields = [tensor[i].clone() for tensor in self._assembled()]
-            self._given[i] = self._table.structure.pack_marked(fields), fields
+            with torch.inference_mode(False):  # what is done to a sample is counted in its version
+                fields = [tensor[i].clone() for tensor in self._assembled()]
+                self._given[i] = self._table.structure.pack_marked(fields), fields
         return self._given[i][0]
 
     def __iter__(self) -> Iterator[Sample]:

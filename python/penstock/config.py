@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 
 import numpy
 import torch
 
 from penstock import _core
+from penstock.errors import ArgumentError
 
 __all__ = ["get_num_threads", "set_num_threads", "show_config"]
 
@@ -15,7 +17,8 @@ __all__ = ["get_num_threads", "set_num_threads", "show_config"]
 def get_num_threads() -> int:
     """Threads that assembling a batch may use, the calling one included.
 
-    Default: the processors this process may run on. In a DataLoader's worker process: one.
+    Default: `PENSTOCK_NUM_THREADS` in the environment, or else the processors this process may keep busy: by
+    its affinity and by its control group's quota. In a DataLoader's worker process: one.
     """
     return _core.num_threads()
 
@@ -24,12 +27,27 @@ def set_num_threads(count: int) -> None:
     """Set how many threads assembling a batch may use, for the whole process.
 
     Args:
-        count: 1 or more; 1 means the calling thread alone.
+        count: 1 or more; 1 means the calling thread alone. Ahead of a training loop there is always one
+            thread besides the loop's own.
 
     Raises:
         SchemaError: `count` is less than 1.
     """
     _core.set_num_threads(count)
+
+
+def _threads_from_environment() -> None:
+    count = os.environ.get("PENSTOCK_NUM_THREADS")
+    if not count:
+        return
+    if not count.isdecimal() or int(count) < 1:
+        raise ArgumentError(
+            "PENSTOCK_NUM_THREADS is no number of threads", expected="1 or more", actual=repr(count)
+        )
+    set_num_threads(int(count))
+
+
+_threads_from_environment()
 
 
 def show_config() -> str:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import torch
 import torch.utils.data
 
-from penstock.collate import Batch, Collate, Underway, collate, has_accelerator
-from penstock.config import set_num_threads
+from penstock import _core
+from penstock.collate import Batch, Collate, Underway, collate
+from penstock.config import get_num_threads, set_num_threads
 from penstock.datasets import Dataset
+from penstock.device import BATCHES_AHEAD, Device, Mover, Produced, has_accelerator, moved_ahead
 from penstock.errors import ArgumentError
+from penstock.report import Meter
 from penstock.samplers import BatchSampler, ClassIndex, SequentialSampler, ShuffleSampler
 from penstock.samplers.base import BatchOrder, Ordered, Pass, Sampler, at_least
 from penstock.samplers.classes import Label, Targets
@@ -57,9 +62,18 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         seed: Of the shuffle. Default: drawn from torch's random numbers, so that `torch.manual_seed` decides;
             with several ranks 0, the same for all.
         num_threads: The process's threads from now on, as `penstock.set_num_threads`. Default: as they are.
+        device: Yield batches there, copied on a stream of their own up to 2 batches ahead of the loop.
+            Default: host memory.
+        device_transform: Called with each batch there, such as a `penstock.Convert`. Default: none.
+        drop_cache: Let the system forget the parts of files that were read, so that a pass from front to
+            back over more than memory holds does not push everything else out. For unshuffled, native
+            loading. Default: False.
+        trace: A file for what happened when, batch by batch, in Chrome's trace format; written when an epoch
+            ends or is broken off. Default: none.
 
     Raises:
-        ArgumentError: A number is too small.
+        ArgumentError: A number is too small; torch has no such device here; `drop_cache` where batches are
+            not assembled natively.
         ValueError: Arguments exclude each other, as in torch.
     """
 
@@ -85,6 +99,10 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         in_order: bool = True,
         seed: int | None = None,
         num_threads: int | None = None,
+        device: Device | None = None,
+        device_transform: Callable[[Any], Any] | None = None,
+        drop_cache: bool = False,
+        trace: str | os.PathLike[str] | None = None,
     ) -> None:
         if num_threads is not None:
             set_num_threads(num_threads)
@@ -113,25 +131,38 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             pin_memory_device=pin_memory_device,
             in_order=in_order,
         )
-        if num_workers == 0:
-            self.prefetch_factor = prefetch_factor
+        if type(self.batch_sampler) is torch.utils.data.BatchSampler and isinstance(sampler, Ordered):
+            self.batch_sampler.set_epoch = sampler.set_epoch  # for frameworks
+        # The attribute stays None without workers: frameworks hand it on to torch's loader, which wants that.
+        self._depth = prefetch_factor or _BATCHES_AHEAD
         self.seed = seed
         self.num_threads = num_threads
+        self.device = device
+        self.device_transform = device_transform
+        self.drop_cache = drop_cache
+        self.trace = trace
+        if drop_cache and not self._is_native():
+            raise ArgumentError(
+                "drop_cache=True is for batches that the core assembles",
+                expected="num_workers=0, a Penstock dataset without a transform, Penstock's collate",
+            )
+        self._mover = None if device is None else Mover(device, device_transform)
         self._yielded = 0  # batches of the present pass
         self._skip = 0  # batches of the next one that a state says are done
-        self._meter = _Meter()
+        self._meter = Meter()
 
     def __iter__(self) -> Any:
         self._yielded, skip, self._skip = self._skip, self._skip, 0
-        self._meter = _Meter()
+        self._meter = Meter(self.trace)
         if self._is_native():
-            return _Ahead(self, islice(self._index_batches(), skip, None))
-        order = self._order()
-        before = order and order._pass
-        batches = super().__iter__()  # workers have begun by now
-        if order is not None and order._pass is not None and order._pass is not before:
-            order._pass.seen = 0
-        return self._counted(islice(batches, skip, None))
+            produced = self._assembled(islice(self._index_batches(), skip, None))
+        else:
+            produced = self._loaded(skip)
+        if self._mover is not None:
+            produced = moved_ahead(produced, self._mover, BATCHES_AHEAD)
+        elif self.device_transform is not None:
+            produced = _transformed(produced, self.device_transform)
+        return _Epoch(self, produced)
 
     def set_epoch(self, epoch: int) -> None:
         """Make this the next epoch of the sampler, if it knows epochs."""
@@ -172,11 +203,28 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         """How the latest epoch goes.
 
         Returns:
-            `batches`, `samples` and `bytes` yielded, `samples_per_s` and `bytes_per_s` since it began, and
-            `wait_share`: the part of that time for which the training loop waited for a batch, 0 to 1. Bytes
-            are known for native loading only.
+            `batches`, `samples` and `bytes` yielded, `samples_per_s` and `bytes_per_s` since it began,
+            `wait_share`: the part of that time that the training loop spent in the loader, 0 to 1, and
+            `batches_ready`: how many lay there finished, on average. Bytes and ready batches are known for
+            native loading only.
         """
         return self._meter.read()
+
+    def report(self) -> str:
+        """The same in one line, with a word of advice."""
+        return self._meter.line(self._advice())
+
+    def _advice(self) -> str:
+        """What a loop that waits can do."""
+        if self.num_workers > 0:
+            return "raise num_workers, or load natively with num_workers=0"
+        if not self._is_native():
+            return "use num_workers, or a Penstock dataset without a transform, which is loaded natively"
+        threads, processors = get_num_threads(), _core.num_processors()
+        if threads >= processors:
+            return "every processor is at work already; only less data a sample would help"
+        working = max(1e-9, 1 - self.stats()["wait_share"])
+        return f"raise num_threads to {min(processors, max(threads + 1, math.ceil(threads / working)))}"
 
     def _is_native(self) -> bool:
         return (
@@ -208,20 +256,40 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             return iter(BatchSampler(order, cutter.batch_size, cutter.drop_last))
         return iter(self.batch_sampler)  # type: ignore[arg-type]
 
-    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """What torch's own iterator yields, counted."""
+    def _assembled(self, indices: Iterator[Any]) -> Iterator[Produced]:
+        """Batches that the core's threads assemble, some ahead of the one that is asked for."""
+        dataset: Any = self.dataset
+        collate_fn: Any = self.collate_fn
+        pack = dataset.table.structure.pack_batch
+        ahead = _Ahead(
+            indices,
+            lambda rows: dataset.begin(
+                rows, pin_memory=self.pin_memory or collate_fn.pin_memory, drop_cache=self.drop_cache
+            ),
+            self._depth,
+        )
+        for samples, underway in ahead:
+            if isinstance(underway, Exception):
+                yield Produced(None, underway)
+                continue
+            try:
+                tensors = underway.tensors()
+            except Exception as failure:
+                yield Produced(None, failure)
+            else:
+                yield Produced(pack(tensors), None, samples, underway.bytes, *underway.times())
+
+    def _loaded(self, skip: int) -> Iterator[Produced]:
+        """Batches that torch's own loader makes."""
         order = self._order()
-        walk: Pass | None = None
-        while True:
-            start = time.perf_counter()
-            batch = next(batches, _END)
-            if batch is _END:
-                return
-            if walk is None and order is not None:
-                walk = order._pass
-            self._passed(walk)
-            self._meter.add(self._turns_per_batch(), 0, time.perf_counter() - start)
-            yield batch
+        before = order and order._pass
+        batches = super().__iter__()  # workers have begun by now
+        if order is not None and order._pass is not None and order._pass is not before:
+            order._pass.seen = 0
+        samples = self._turns_per_batch()
+        for _ in range(skip):
+            next(batches, None)
+        return _caught(batches, samples)
 
     def _passed(self, walk: Pass | None) -> None:
         """A batch is yielded now, or raises; those that were taken from the order beyond it are not."""
@@ -231,87 +299,102 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
 
 _CUTTERS = (torch.utils.data.BatchSampler, BatchSampler)
-_END = object()
 
 
-class _Meter:
-    """What was yielded, and how long it was waited for."""
+class _Epoch(Iterator[Batch]):
+    """One pass of a loader: what was produced is counted as it is handed over."""
 
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._batches = self._samples = self._bytes = 0
-        self._waited = 0.0
-        self._last = self._start
-
-    def add(self, samples: int, size: int, waited: float) -> None:
-        self._batches += 1
-        self._samples += samples
-        self._bytes += size
-        self._waited += waited
-        self._last = time.perf_counter()
-
-    def read(self) -> dict[str, float]:
-        seconds = max(self._last - self._start, 1e-9)
-        return {
-            "batches": self._batches,
-            "samples": self._samples,
-            "bytes": self._bytes,
-            "samples_per_s": self._samples / seconds,
-            "bytes_per_s": self._bytes / seconds,
-            "wait_share": min(1.0, self._waited / seconds),
-        }
-
-
-class _Ahead(Iterator[Batch]):
-    """One pass of a loader whose batches the core's threads assemble."""
-
-    def __init__(self, loader: DataLoader, indices: Iterator[Any]) -> None:
-        dataset: Any = loader.dataset
-        collate_fn: Any = loader.collate_fn
+    def __init__(self, loader: DataLoader, produced: Iterator[Produced]) -> None:
         self._loader = loader
-        self._indices = indices
-        self._begin = dataset.begin
-        self._pack = dataset.table.structure.pack_batch
-        self._pin_memory = loader.pin_memory or collate_fn.pin_memory
-        self._depth = loader.prefetch_factor or _BATCHES_AHEAD
+        self._produced = produced
+        self._meter = loader._meter
         self._order = loader._order()
         self._walk: Pass | None = None
+
+    def __next__(self) -> Batch:
+        asked_ns = time.perf_counter_ns()
+        each = next(self._produced, None)
+        if each is None:
+            self._meter.write_trace()
+            raise StopIteration
+        if self._walk is None and self._order is not None:
+            self._walk = self._order._pass
+        self._loader._passed(self._walk)
+        if each.failure is not None:
+            raise each.failure
+        self._meter.add(each, asked_ns)
+        return each.batch
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __del__(self) -> None:
+        self._meter.write_trace()
+
+
+class _Ahead(Iterator["tuple[int, Underway | Exception]"]):
+    """Batches under way, oldest first, each with its number of samples.
+
+    Args:
+        indices: Of the batches.
+        begin: Has one assembled.
+        depth: How many to have under way beyond the one that is handed over.
+    """
+
+    def __init__(self, indices: Iterator[Any], begin: Callable[[Any], Underway], depth: int) -> None:
+        self._indices = indices
+        self._begin = begin
+        self._depth = depth
         self._begun: deque[tuple[int, Underway | Exception]] = deque()
         self._bytes = 0
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> tuple[int, Underway | Exception]:
         if not self._begun:
             self._begin_more(1)
             if not self._begun:
                 raise StopIteration
         samples, underway = self._begun.popleft()
-        self._loader._passed(self._walk)
-        if isinstance(underway, Exception):
-            raise underway
-        self._bytes -= underway.bytes
-        self._begin_more(self._depth)
-        start = time.perf_counter()
-        tensors = underway.tensors()
-        self._loader._meter.add(samples, underway.bytes, time.perf_counter() - start)
-        return self._pack(tensors)
-
-    def __len__(self) -> int:
-        return len(self._loader)
+        if not isinstance(underway, Exception):
+            self._bytes -= underway.bytes
+            self._begin_more(self._depth)
+        return samples, underway
 
     def _begin_more(self, count: int) -> None:
         while len(self._begun) < count and (self._bytes < _BYTES_AHEAD or not self._begun):
             try:
                 indices = next(self._indices)
-                underway = self._begin(indices, pin_memory=self._pin_memory)
+                underway = self._begin(indices)
             except StopIteration:
                 return
             except Exception as error:
                 self._begun.append((0, error))  # raised when its turn comes
                 return
-            if self._walk is None and self._order is not None:
-                self._walk = self._order._pass
             self._begun.append((len(indices), underway))
             self._bytes += underway.bytes
+
+
+def _caught(batches: Iterator[Any], samples: int) -> Iterator[Produced]:
+    """Batches of so many samples; an exception takes its turn like one."""
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except Exception as failure:
+            yield Produced(None, failure)
+        else:
+            yield Produced(batch, None, samples)
+
+
+def _transformed(produced: Iterator[Produced], transform: Callable[[Any], Any]) -> Iterator[Produced]:
+    """The same batches, transformed where they are."""
+    for each in produced:
+        if each.failure is None:
+            try:
+                each.batch = transform(each.batch)
+            except Exception as failure:
+                each.failure = failure
+        yield each
 
 
 def _seed(seed: int | None, generator: torch.Generator | None) -> int:

@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "assemble/thread_pool.h"
@@ -24,6 +26,8 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr std::int64_t kRows = 1000;
+constexpr std::size_t kOnePart = 64;        // rows of a batch that is not cut up
+constexpr std::size_t kManyParts = 50'000;  // rows of one that is
 
 /// Row i is the number i; reading it can fail, or take its time.
 class Numbers final : public Storage {
@@ -40,6 +44,7 @@ class Numbers final : public Storage {
   }
   void advise(AccessPattern) const noexcept override {}
   void will_need(std::uint64_t, std::uint64_t) const noexcept override {}
+  void will_not_need(std::uint64_t, std::uint64_t) const noexcept override {}
   void check() const override {}
 
   std::int64_t bad_row = -1;
@@ -66,7 +71,7 @@ const Table& numbers(std::int64_t bad_row = -1) {
   return *table;
 }
 
-std::vector<std::int64_t> some_rows(std::uint64_t seed, std::size_t count = 64) {
+std::vector<std::int64_t> some_rows(std::uint64_t seed, std::size_t count = kOnePart) {
   std::mt19937_64 random(seed);
   std::vector<std::int64_t> rows(count);
   for (auto& row : rows) row = static_cast<std::int64_t>(random() % kRows);
@@ -80,17 +85,48 @@ void require_holds(PendingBatch& batch, const std::vector<std::int64_t>& rows) {
 }
 
 TEST_CASE("batches hold their rows, submitted or not, asked for in any order") {
+  const auto rows_of = [](std::uint64_t i) { return some_rows(i, i % 5 == 0 ? kManyParts : kOnePart); };
   for (const int threads : {1, 2, 4}) {
     set_num_threads(threads);
     std::vector<std::shared_ptr<PendingBatch>> batches;
     for (std::uint64_t i = 0; i < 200; ++i) {
-      batches.push_back(std::make_shared<PendingBatch>(numbers(), some_rows(i)));
+      batches.push_back(std::make_shared<PendingBatch>(numbers(), rows_of(i)));
       if (i % 3 != 0) submit(batches.back());
     }
     for (std::uint64_t i = 0; i < 200; ++i) {
       const std::uint64_t turn = i * 77 % 200;
-      require_holds(*batches[turn], some_rows(turn));
+      require_holds(*batches[turn], rows_of(turn));
     }
+  }
+  set_num_threads(1);
+}
+
+TEST_CASE("threads that wait for the same batch all get it") {
+  set_num_threads(3);
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    const auto rows = some_rows(i, kManyParts);
+    const auto batch = std::make_shared<PendingBatch>(numbers(), rows);
+    if (i % 2 == 0) submit(batch);
+    std::atomic<int> there{0};
+    std::vector<std::thread> waiting;
+    for (int k = 0; k < 3; ++k) waiting.emplace_back([&] { there += batch->wait_for(seconds(30)) ? 1 : 0; });
+    for (std::thread& thread : waiting) thread.join();
+    CHECK(there == 3);
+    CHECK(batch->times().begun <= batch->times().done);
+    require_holds(*batch, rows);
+  }
+  set_num_threads(1);
+}
+
+TEST_CASE("of several failures the first in the order of rows is told, whoever met it") {
+  set_num_threads(3);
+  std::vector<std::int64_t> rows(kManyParts, 1);
+  for (const std::size_t at : {std::size_t{20'000}, std::size_t{49'999}}) rows[at] = 7;
+  for (int i = 0; i < 50; ++i) {
+    const auto batch = std::make_shared<PendingBatch>(numbers(7), rows);
+    submit(batch);
+    CHECK_THROWS_AS((void)batch->wait_for(seconds(30)), Error);
+    CHECK_THROWS_AS((void)batch->wait_for(seconds(30)), Error);  // and every time it is asked for
   }
   set_num_threads(1);
 }
@@ -114,12 +150,13 @@ TEST_CASE("batches dropped at any moment leave nothing behind") {
   std::mt19937_64 random(1);
   std::vector<std::int64_t> memory(64);
   for (std::uint64_t i = 0; i < 2000; ++i) {
-    auto own = std::make_shared<PendingBatch>(numbers(), some_rows(i));
+    const auto rows = some_rows(i, i % 50 == 0 ? kManyParts : kOnePart);
+    auto own = std::make_shared<PendingBatch>(numbers(), rows);
     auto given = std::make_shared<PendingBatch>(
         numbers(), some_rows(i), std::vector<std::byte*>{reinterpret_cast<std::byte*>(memory.data())});
     submit(own);
     submit(given);
-    if (random() % 4 == 0) require_holds(*own, some_rows(i));
+    if (random() % 4 == 0) require_holds(*own, rows);
     given->cancel();
     std::fill(memory.begin(), memory.end(), -1);  // nobody else writes to it now
     CHECK(memory[random() % 64] == -1);
@@ -128,11 +165,12 @@ TEST_CASE("batches dropped at any moment leave nothing behind") {
 }
 
 TEST_CASE("a batch that a forked child finds begun, or not, is assembled there") {
-  set_num_threads(2);
+  set_num_threads(3);
+  const auto rows_of = [](std::uint64_t k) { return some_rows(k, k % 2 == 0 ? kManyParts : kOnePart); };
   for (std::uint64_t i = 0; i < 20; ++i) {
     std::vector<std::shared_ptr<PendingBatch>> batches;
     for (std::uint64_t k = 0; k < 8; ++k) {
-      batches.push_back(std::make_shared<PendingBatch>(numbers(), some_rows(k)));
+      batches.push_back(std::make_shared<PendingBatch>(numbers(), rows_of(k)));
       submit(batches.back());
     }
     const pid_t child = ::fork();
@@ -140,7 +178,7 @@ TEST_CASE("a batch that a forked child finds begun, or not, is assembled there")
       bool whole = true;
       for (std::uint64_t k = 0; k < 8; ++k) {
         whole = whole && batches[k]->wait_for(seconds(10));
-        const auto rows = some_rows(k);
+        const auto rows = rows_of(k);
         const auto buffers = batches[k]->take_buffers();
         whole = whole && std::memcmp(buffers.front().data(), rows.data(), rows.size() * 8) == 0;
       }
@@ -149,7 +187,7 @@ TEST_CASE("a batch that a forked child finds begun, or not, is assembled there")
     int status = -1;
     REQUIRE(::waitpid(child, &status, 0) == child);
     CHECK(status == 0);
-    for (std::uint64_t k = 0; k < 8; ++k) require_holds(*batches[k], some_rows(k));
+    for (std::uint64_t k = 0; k < 8; ++k) require_holds(*batches[k], rows_of(k));
   }
   set_num_threads(1);
 }

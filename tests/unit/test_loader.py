@@ -2,11 +2,15 @@
 
 import copy
 import json
+import os
 import pickle
+import re
+import time
 
 import numpy as np
 import pytest
 import torch
+from processes import share_in_cache
 from torch.utils.data import DataLoader as TorchLoader
 
 import penstock
@@ -237,8 +241,11 @@ def test_arguments_are_kept_as_attributes():
     given = {
         "batch_size": 5,
         "drop_last": True,
-        "prefetch_factor": 3,
         "seed": 9,
+        "device": "cpu",
+        "device_transform": penstock.Convert(),
+        "drop_cache": True,
+        "trace": "trace.json",
         "pin_memory": False,
         "num_workers": 0,
         "timeout": 0,
@@ -249,6 +256,22 @@ def test_arguments_are_kept_as_attributes():
         assert getattr(loader, name) == value
     assert isinstance(loader.sampler, penstock.ShuffleSampler)
     assert isinstance(loader, TorchLoader)
+
+
+def test_frameworks_find_what_they_look_for():
+    loader = penstock.DataLoader(DATA, 64, shuffle=True, seed=0, prefetch_factor=3)
+    assert isinstance(loader.sampler, torch.utils.data.DistributedSampler), "Lightning: leave it alone"
+    assert loader.prefetch_factor is None, "Accelerate: hand it on to torch's loader"
+    loader.batch_sampler.set_epoch(4)  # transformers' Trainer
+    assert flat(numbers(loader)) == order_of(4)
+
+
+@pytest.mark.parametrize("kind", [TorchLoader, penstock.DataLoader])
+@pytest.mark.parametrize("collate_fn", [None, penstock.collate, lambda samples: samples[3]])
+def test_inference_mode(kind, collate_fn):
+    with torch.inference_mode():
+        first = next(iter(kind(DATA, 64, collate_fn=collate_fn)))
+    assert torch.equal(first[0], X[3] if callable(collate_fn) and len(first[0]) == 40 else X[:64])
 
 
 @pytest.mark.parametrize(
@@ -276,6 +299,82 @@ def test_stats_count_what_was_yielded():
     assert stats["bytes"] == ROWS * (40 * 4 + 8)
     assert stats["samples_per_s"] > 0
     assert 0 <= stats["wait_share"] <= 1
+    assert 0 <= stats["batches_ready"] <= 8
+
+
+def slow_loop(loader):
+    for _ in loader:
+        time.sleep(0.002)
+
+
+def test_a_loop_that_never_waits_is_told_so():
+    loader = penstock.DataLoader(DATA, 100)
+    slow_loop(loader)
+    assert re.fullmatch(
+        r"11 batches, [\d,]+ samples/s, [\d.]+ GB/s, [\d.]+ batches ready; "
+        r"the loop waited \d+% of the time: .+",
+        loader.report(),
+    )
+    assert loader.report().endswith("the loader is not your bottleneck")
+
+
+def test_a_loop_that_waits_is_told_what_to_do(restore_threads, monkeypatch):
+    def advice(loader):
+        for _ in loader:
+            pass
+        return loader.report().rpartition(": ")[2]
+
+    monkeypatch.setattr("penstock._core.num_processors", lambda: 64)
+    assert re.fullmatch(r"raise num_threads to \d+", advice(penstock.DataLoader(DATA, 1, num_threads=2)))
+    monkeypatch.setattr("penstock._core.num_processors", lambda: 2)
+    assert advice(penstock.DataLoader(DATA, 1)).startswith("every processor")
+    rows = torch.utils.data.TensorDataset(X)
+    assert advice(penstock.DataLoader(rows, 1)).startswith("use num_workers")
+    assert advice(penstock.DataLoader(rows, 50, num_workers=1)).startswith("raise num_workers")
+    assert penstock.DataLoader(DATA).report() == "no batch yet"
+
+
+@pytest.mark.parametrize("batches", [11, 3])
+def test_a_trace_tells_when_each_batch_was_assembled_and_waited_for(tmp_path, batches):
+    walk = iter(penstock.DataLoader(DATA, 100, trace=tmp_path / "trace.json"))
+    for _ in range(batches):
+        next(walk)
+    if batches == 11:
+        assert next(walk, None) is None
+    del walk
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    for track in ("loop: waits", "core: assembles"):
+        spans = {number: [] for number in range(batches)}
+        for event in events:
+            if event["name"] == track:
+                spans[event["id"]].append((event["ph"], event["ts"]))
+        for (begin, begun), (end, done) in spans.values():
+            assert (begin, end) == ("b", "e")
+            assert begun <= done
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"num_workers": 1},
+        {"collate_fn": list},
+        {"dataset": torch.utils.data.TensorDataset(X)},
+    ],
+)
+def test_pages_are_dropped_natively_or_not_at_all(arguments):
+    with pytest.raises(ArgumentError, match="drop_cache"):
+        penstock.DataLoader(**{"dataset": DATA, "drop_cache": True} | arguments)
+
+
+def test_pages_that_were_read_are_dropped_on_request(tmp_path):
+    path = tmp_path / "rows.npy"
+    rows = np.random.default_rng(0).integers(0, 255, (16_384, 4_096), np.uint8)
+    np.save(path, rows)
+    os.sync()
+    for drop_cache, least, most in ((False, 0.9, 1.0), (True, 0.0, 0.3)):
+        loader = penstock.DataLoader(penstock.ShardDataset(path), 100, drop_cache=drop_cache)
+        assert torch.equal(torch.cat(list(loader)), torch.from_numpy(rows))
+        assert least <= share_in_cache(path) <= most
 
 
 def test_a_copy_goes_on_by_itself():

@@ -252,12 +252,14 @@ class Dataset(torch.utils.data.Dataset[Any]):
         begun: Underway | None = indices.lookahead.claim(self, indices, self.begin)
         return begun
 
-    def begin(self, indices: Any, *, pin_memory: bool = False) -> Underway:
+    def begin(self, indices: Any, *, pin_memory: bool = False, drop_cache: bool = False) -> Underway:
         """Have a batch assembled by the core's threads while something else is done.
 
         Args:
             indices: As for `gather`.
             pin_memory: Assemble in pinned memory when there is an accelerator. Default: False.
+            drop_cache: Let the system forget the parts of files that were read, where rows follow one
+                another. Default: False.
 
         Returns:
             The batch under way: `.tensors()` waits for it. Dropping it calls it off.
@@ -266,7 +268,8 @@ class Dataset(torch.utils.data.Dataset[Any]):
             IndexError: A row number is outside the dataset.
             SchemaError: `indices` are no whole numbers.
         """
-        return self.table.begin(self._to_rows(plain_indices(indices)), pin_memory=pin_memory)
+        rows = self._to_rows(plain_indices(indices))
+        return self.table.begin(rows, pin_memory=pin_memory, drop_cache=drop_cache)
 
     def _all_rows(self) -> Rows:
         return np.arange(self.table.core.num_rows) if self._rows is None else self._rows

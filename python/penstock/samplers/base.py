@@ -234,8 +234,10 @@ class Pass:
             yield self._pending
 
 
-class Sampler(Ordered, torch.utils.data.Sampler[int]):
+class Sampler(Ordered, torch.utils.data.DistributedSampler[int]):
     """An order of single samples, for the `sampler` of any DataLoader or for a `BatchSampler`.
+
+    One of torch's distributed samplers, so that frameworks see that the ranks have their shares already.
 
     Args:
         length: Samples of an epoch, over all ranks.

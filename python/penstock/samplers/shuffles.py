@@ -87,7 +87,7 @@ class ShuffleSampler(Sampler):
         return _core.Permutation(self._global_length, seed_bits(self.seed), epoch)
 
 
-class DistributedSampler(Sampler, torch.utils.data.DistributedSampler[Any]):
+class DistributedSampler(Sampler):
     """torch's `DistributedSampler`, resumable and without an index list in memory.
 
     Rank r of R takes positions r, r + R, ... of one shuffled order, so that batch k of all ranks together is

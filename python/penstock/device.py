@@ -1,0 +1,294 @@
+"""Batches onto the accelerator, ahead of the training loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from penstock.errors import ArgumentError
+
+__all__ = ["Convert", "DevicePrefetcher", "Mover", "Produced", "has_accelerator", "moved_ahead"]
+
+Device: TypeAlias = "torch.device | str | int"
+
+BATCHES_AHEAD = 2
+
+
+def has_accelerator() -> bool:
+    """Whether pinned memory is of use."""
+    return torch.accelerator.is_available() if hasattr(torch, "accelerator") else torch.cuda.is_available()
+
+
+def map_tensors(batch: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same batch with `function` applied to its tensors, in lists, tuples and mappings of any depth."""
+    if isinstance(batch, Tensor):
+        return function(batch)
+    if isinstance(batch, Mapping):
+        values = {key: map_tensors(value, function) for key, value in batch.items()}
+        return values if type(batch) is dict else type(batch)(values)  # type: ignore[call-arg]
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(map_tensors(value, function) for value in batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(map_tensors(value, function) for value in batch)
+    return batch
+
+
+class Convert:
+    """What is better done on the device: bytes cross the bus as bytes, and become numbers there.
+
+    A tensor x of the batch becomes (x * scale - mean) / std, of type `dtype`; with neither scale, mean nor
+    std only the type changes. It is reckoned in float32 at least, as x * (scale / std) - mean / std, so the
+    last digit may differ from torchvision's.
+
+    Args:
+        dtype: Of the result. Default: float32.
+        scale: A factor; 1 / 255 makes bytes 0 to 1. Default: none.
+        mean: Of each channel, after scaling; shape (channels,), for tensors of shape (batch, channels, ...).
+            Default: none.
+        std: Likewise. Default: none.
+        channels_last: Give tensors of four dimensions torch's `channels_last` memory format. Default: False.
+        fields: Which tensors: names of a dict's, positions in a tuple or list. Default: those of bytes or
+            floating-point numbers with more than one a sample, so that labels stay as they are.
+
+    Raises:
+        ArgumentError: A standard deviation is 0.
+    """
+
+    def __init__(
+        self,
+        dtype: torch.dtype = torch.float32,
+        *,
+        scale: float | None = None,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
+        channels_last: bool = False,
+        fields: Iterable[str | int] | None = None,
+    ) -> None:
+        self.dtype = dtype
+        self.scale = scale
+        self.mean = mean
+        self.std = std
+        self.channels_last = channels_last
+        self.fields = None if fields is None else tuple(fields)
+        deviation = torch.as_tensor(1.0 if std is None else std, dtype=torch.float64)
+        if bool((deviation == 0).any()):
+            raise ArgumentError("a standard deviation is 0", expected="numbers above 0", actual=repr(std))
+        average = torch.as_tensor(0.0 if mean is None else mean, dtype=torch.float64)
+        self._factor = (1.0 if scale is None else scale) / deviation
+        self._offset = -average / deviation
+        self._is_cast = scale is None and mean is None and std is None
+
+    def __call__(self, batch: Any) -> Any:
+        """The batch, converted; where its tensors are.
+
+        Raises:
+            ArgumentError: The batch has no such field.
+        """
+        if self.fields is None:
+            return map_tensors(batch, lambda tensor: self._converted(tensor) if _is_data(tensor) else tensor)
+        chosen: Any = dict(batch) if isinstance(batch, Mapping) else dict(enumerate(batch))
+        for field in self.fields:
+            if field not in chosen:
+                raise ArgumentError(
+                    "the batch has no such field", expected=f"one of {list(chosen)}", actual=repr(field)
+                )
+            chosen[field] = self._converted(chosen[field])
+        return chosen if isinstance(batch, Mapping) else type(batch)(chosen.values())
+
+    def __repr__(self) -> str:
+        return (
+            f"Convert({self.dtype}, scale={self.scale}, mean={self.mean}, std={self.std}, "
+            f"channels_last={self.channels_last}, fields={self.fields})"
+        )
+
+    def _converted(self, tensor: Tensor) -> Tensor:
+        if not self._is_cast:
+            exact = torch.promote_types(self.dtype, torch.float32)
+            factor, offset = (self._like(values, tensor, exact) for values in (self._factor, self._offset))
+            tensor = tensor.to(exact, copy=True).mul_(factor).add_(offset)
+        if self.channels_last and tensor.ndim == 4:
+            return tensor.to(self.dtype, memory_format=torch.channels_last)
+        return tensor.to(self.dtype)
+
+    @staticmethod
+    def _like(values: Tensor, tensor: Tensor, dtype: torch.dtype) -> Any:
+        """One number, or one per channel: shape (channels, 1, ...)."""
+        if values.ndim == 0:
+            return values.item()
+        return values.to(tensor.device, dtype).view(-1, *[1] * (tensor.ndim - 2))
+
+
+def _is_data(tensor: Tensor) -> bool:
+    return tensor.ndim > 1 and (tensor.is_floating_point() or tensor.dtype == torch.uint8)
+
+
+class Moving:
+    """A batch on its way to a device."""
+
+    def __init__(
+        self, batch: Any, event: Any = None, current_stream: Callable[[], Any] | None = None
+    ) -> None:
+        self._batch = batch
+        self._event = event
+        self._current_stream = current_stream
+
+    def arrived(self) -> Any:
+        """The batch, for the caller's current stream, which waits for it; this thread does not."""
+        if self._event is not None and self._current_stream is not None:
+            stream = self._current_stream()
+            stream.wait_event(self._event)
+            map_tensors(self._batch, lambda tensor: _used_by(tensor, stream))
+        return self._batch
+
+
+def _used_by(tensor: Tensor, stream: Any) -> Tensor:
+    """The tensor, whose memory its own stream must not use again before this one is done with it."""
+    tensor.record_stream(stream)
+    return tensor
+
+
+class Mover:
+    """Starts batches on their way to a device, by a stream of its own where the device has streams.
+
+    Args:
+        device: Where to.
+        transform: Called with each batch there, on that stream. Default: none.
+
+    Raises:
+        ArgumentError: torch has no such device here.
+    """
+
+    def __init__(self, device: Device, transform: Callable[[Any], Any] | None = None) -> None:
+        self.device = _existing(device)
+        self._transform = transform
+        self._module: Any = vars(torch).get(self.device.type)
+        has_streams = self.device.type != "cpu" and hasattr(self._module, "Stream")
+        self._stream: Any = self._module.Stream(self.device) if has_streams else None
+
+    def start(self, batch: Any) -> Moving:
+        """Begin to copy a batch from host memory; from pinned memory, this thread does not wait."""
+        if self._stream is None:
+            return Moving(self._moved(batch))
+        with self._module.stream(self._stream):
+            moved = self._moved(batch)
+            event = self._module.Event()
+            event.record(self._stream)
+        return Moving(moved, event, lambda: self._module.current_stream(self.device))
+
+    def _moved(self, batch: Any) -> Any:
+        moved = map_tensors(batch, lambda tensor: tensor.to(self.device, non_blocking=True))
+        return moved if self._transform is None else self._transform(moved)
+
+
+def _existing(device: Device) -> torch.device:
+    """That device, with its number."""
+    try:
+        return torch.empty(0, device=device).device
+    except (AssertionError, RuntimeError) as error:
+        raise ArgumentError(f"torch has no device {device} here: {error}", actual=str(device)) from error
+
+
+@dataclass(slots=True)
+class Produced:
+    """A batch whose turn comes, or the exception in its place.
+
+    Attributes:
+        batch: What a loader made; in `moved_ahead` what arrives.
+        failure: What to raise in its turn. Default: none.
+        samples: How many it holds.
+        bytes: How large it was in host memory.
+        begun_ns: When its assembly began, in ns as of `time.perf_counter_ns`. Default: 0, not known.
+        done_ns: When it ended.
+    """
+
+    batch: Any
+    failure: Exception | None = None
+    samples: int = 0
+    bytes: int = 0
+    begun_ns: int = 0
+    done_ns: int = 0
+
+
+def moved_ahead(produced: Iterable[Produced], mover: Mover, ahead: int) -> Iterator[Produced]:
+    """The same batches on the device, `ahead` of them on the way; at first none: the first comes soon."""
+    moving: deque[Produced] = deque()
+    wanted = 0
+    for each in produced:
+        if each.failure is None:
+            try:
+                each.batch = mover.start(each.batch)
+            except Exception as failure:
+                each.failure = failure
+        moving.append(each)
+        if len(moving) > wanted:
+            yield _arrived(moving.popleft())
+            wanted = min(wanted + 1, ahead)
+    while moving:
+        yield _arrived(moving.popleft())
+
+
+def _arrived(each: Produced) -> Produced:
+    if each.failure is None:
+        each.batch = each.batch.arrived()
+    return each
+
+
+class DevicePrefetcher:
+    """Any loader's batches, on a device before the loop asks for them.
+
+    Each is copied on a stream of its own while the loop works on those before it; the loop's current stream
+    waits for the copy, the thread does not. Copies run beside the loop only from pinned memory: give the
+    loader `pin_memory=True`. (`penstock.DataLoader(device=...)` does all this by itself, and can be resumed.)
+
+    Args:
+        loader: What makes the batches: tensors in lists, tuples, mappings, in host memory.
+        device: Where to.
+        transform: Called with each batch there, such as a `Convert`. Default: none.
+        prefetch_factor: Batches on the way at a time; each takes memory of the device. Default: 2.
+
+    Raises:
+        ArgumentError: `prefetch_factor` is less than 1, or torch has no such device here.
+    """
+
+    def __init__(
+        self,
+        loader: Iterable[Any],
+        device: Device,
+        *,
+        transform: Callable[[Any], Any] | None = None,
+        prefetch_factor: int = BATCHES_AHEAD,
+    ) -> None:
+        if prefetch_factor < 1:
+            raise ArgumentError("too few batches ahead", expected="1 or more", actual=str(prefetch_factor))
+        self.loader = loader
+        self.transform = transform
+        self.prefetch_factor = prefetch_factor
+        self._mover = Mover(device, transform)
+        self.device = self._mover.device
+
+    def __iter__(self) -> Iterator[Any]:
+        for each in moved_ahead(self._produced(), self._mover, self.prefetch_factor):
+            if each.failure is not None:
+                raise each.failure
+            yield each.batch
+
+    def __len__(self) -> int:
+        return len(self.loader)  # type: ignore[arg-type]
+
+    def set_epoch(self, epoch: int) -> None:
+        """As the loader's own, if it has one."""
+        if hasattr(self.loader, "set_epoch"):
+            self.loader.set_epoch(epoch)
+
+    def _produced(self) -> Iterator[Produced]:
+        """An exception of the loader comes after the batches before it."""
+        try:
+            for batch in self.loader:
+                yield Produced(batch)
+        except Exception as failure:
+            yield Produced(None, failure)
