@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -166,7 +166,7 @@ class Mover:
     def __init__(self, device: Device, transform: Callable[[Any], Any] | None = None) -> None:
         self.device = _existing(device)
         self._transform = transform
-        self._module: Any = vars(torch).get(self.device.type)
+        self._module = cast(Any, getattr(torch, self.device.type, None))
         has_streams = self.device.type != "cpu" and hasattr(self._module, "Stream")
         self._stream: Any = self._module.Stream(self.device) if has_streams else None
 
