@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -52,6 +53,12 @@ thread_local bool in_task = false;
 
 int threads_for_tasks() noexcept { return std::max(1, num_threads() - 1); }
 
+/// Tasks of one kind.
+struct Lane {
+  std::deque<std::shared_ptr<const std::function<void()>>> tasks;
+  int running = 0;
+};
+
 /// Threads that wait for jobs and tasks. Never destroyed: a forked child drops the pointer, and at exit the
 /// threads sleep until the process is gone.
 class Pool {
@@ -66,12 +73,13 @@ class Pool {
     return *current_;
   }
 
-  void add(std::function<void()> task, bool first) {
+  enum LaneOf : std::uint8_t { kErrands, kWork };
+
+  void add(std::function<void()> task, LaneOf which) {
     {
       const std::scoped_lock lock(mutex_);
-      grow_to(threads_for_tasks());
-      tasks_.insert(first ? tasks_.begin() : tasks_.end(),
-                    std::make_shared<const std::function<void()>>(std::move(task)));
+      grow_to(threads_for_tasks() + (which == kErrands ? 1 : 0));
+      lanes_[which].tasks.push_back(std::make_shared<const std::function<void()>>(std::move(task)));
     }
     work_.notify_one();
   }
@@ -111,9 +119,9 @@ class Pool {
   [[noreturn]] void serve() {
     std::unique_lock lock(mutex_);
     while (true) {
-      work_.wait(lock, [this] { return !jobs_.empty() || can_begin_task(); });
+      work_.wait(lock, [this] { return !jobs_.empty() || can_begin(kErrands) || can_begin(kWork); });
       if (jobs_.empty()) {
-        run_task(lock);
+        run_task(lock, can_begin(kErrands) ? kErrands : kWork);
         continue;
       }
       Job& job = *jobs_.front();
@@ -128,21 +136,22 @@ class Pool {
   }
 
   /// Guarded by mutex_.
-  [[nodiscard]] bool can_begin_task() const noexcept {
-    return !tasks_.empty() && running_tasks_ < threads_for_tasks();
+  [[nodiscard]] bool can_begin(LaneOf which) const noexcept {
+    return !lanes_[which].tasks.empty() && lanes_[which].running < (which == kWork ? threads_for_tasks() : 1);
   }
 
-  void run_task(std::unique_lock<std::mutex>& lock) {
-    const std::shared_ptr<const std::function<void()>> task = tasks_.front();
-    ++running_tasks_;
-    if (can_begin_task()) work_.notify_one();
+  void run_task(std::unique_lock<std::mutex>& lock, LaneOf which) {
+    Lane& lane = lanes_[which];
+    const std::shared_ptr<const std::function<void()>> task = lane.tasks.front();
+    ++lane.running;
+    if (can_begin(kErrands) || can_begin(kWork)) work_.notify_one();
     lock.unlock();
     in_task = true;
     (*task)();
     in_task = false;
     lock.lock();
-    --running_tasks_;
-    std::erase(tasks_, task);
+    --lane.running;
+    std::erase(lane.tasks, task);
   }
 
   void take_parts(Job& job) {
@@ -162,8 +171,7 @@ class Pool {
   std::condition_variable work_;
   std::condition_variable idle_again_;
   std::deque<Job*> jobs_;
-  std::deque<std::shared_ptr<const std::function<void()>>> tasks_;
-  int running_tasks_ = 0;
+  std::array<Lane, 2> lanes_;
   int num_threads_ = 0;
 };
 
@@ -200,8 +208,8 @@ void run_parallel(std::int64_t parts, const std::function<void(std::int64_t)>& w
   Pool::instance().run(job, wanted);
 }
 
-void run_later(std::function<void()> task) { Pool::instance().add(std::move(task), false); }
+void run_later(std::function<void()> task) { Pool::instance().add(std::move(task), Pool::kWork); }
 
-void run_next(std::function<void()> task) { Pool::instance().add(std::move(task), true); }
+void run_errand(std::function<void()> task) { Pool::instance().add(std::move(task), Pool::kErrands); }
 
 }  // namespace penstock

@@ -32,7 +32,7 @@ class InflatedStorage final : public Storage {
   void read(std::uint64_t offset, std::span<std::byte> out) override;
   void advise(AccessPattern) const noexcept override {}
   void will_need(std::uint64_t, std::uint64_t) const noexcept override {}
-  void will_not_need(std::uint64_t, std::uint64_t) const noexcept override {}
+  void will_not_need(std::uint64_t, std::uint64_t, AccessPattern) const noexcept override {}
   void check() const override {}
 
  private:

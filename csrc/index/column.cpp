@@ -181,12 +181,14 @@ void Column::will_need(std::span<const std::int64_t> rows) {
 }
 
 void Column::will_not_need(std::span<const std::int64_t> rows) const noexcept {
+  constexpr std::int64_t kWorthACall = std::int64_t{64} << 10U;  // bytes of a scattered row
+  const AccessPattern pattern = pattern_of(rows);
+  if (pattern == AccessPattern::kRandom && row_bytes_ < kWorthACall) return;
   for (std::size_t begin = 0, end = 1; begin < rows.size(); begin = end++) {
     while (end < rows.size() && rows[end] == rows[end - 1] + 1) ++end;
-    if (end - begin < 2) continue;
     for_each_extent(rows[begin], static_cast<std::int64_t>(end - begin),
-                    [](const Storage& storage, std::uint64_t offset, std::uint64_t size) {
-                      storage.will_not_need(offset, size);
+                    [pattern](const Storage& storage, std::uint64_t offset, std::uint64_t size) {
+                      storage.will_not_need(offset, size, pattern);
                     });
   }
 }

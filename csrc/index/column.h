@@ -97,8 +97,8 @@ class Column {
   /// The same for single rows. \pre every row is in range
   void will_need(std::span<const std::int64_t> rows);
 
-  /// Says that these rows will not be needed soon: those that follow one another, and lie end to end in their
-  /// files. \pre every row is in range
+  /// Says that these rows will not be needed soon: those that lie end to end in their files, and follow one
+  /// another or are large. \pre every row is in range
   void will_not_need(std::span<const std::int64_t> rows) const noexcept;
 
   /// Looks, at most once a second and at a thousand files at a time, whether files have changed.

@@ -123,9 +123,8 @@ void PendingBatch::fill(std::int64_t part) noexcept {
     for (std::size_t i = 0; i < outs_.size(); ++i) {
       outs.push_back(outs_[i] + begin * table_.columns()[i]->row_bytes());
     }
-    table_.gather(
-        std::span(rows_).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
-        outs);
+    if (exceeds_memory() && end > asked_rows_) ask_for(begin, end);  // else page by page, as each is missed
+    table_.gather(rows(begin, end), outs);
   } catch (...) {
     fail(part);
   }
@@ -165,11 +164,25 @@ void PendingBatch::ask_for_rows() noexcept {
     asked_ = true;
     ++inside_;
   }
+  ask_for(0, num_rows());
+  leave();
+}
+
+/// In steps, so that those who fill know how far it is.
+void PendingBatch::ask_for(std::int64_t begin, std::int64_t end) noexcept {
+  constexpr std::int64_t kStep = 16;
   try {
-    table_.will_need(rows_);
+    for (; begin < end; begin += kStep) {
+      const std::int64_t count = std::min(kStep, end - begin);
+      table_.will_need(rows(begin, begin + count));
+      if (begin == asked_rows_) asked_rows_ += count;
+    }
   } catch (const Error&) {  // NOLINT(bugprone-empty-catch): a file is gone; wait_for will say so
   }
-  leave();
+}
+
+std::span<const std::int64_t> PendingBatch::rows(std::int64_t begin, std::int64_t end) const noexcept {
+  return std::span(rows_).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
 }
 
 void PendingBatch::cancel() noexcept {
@@ -184,7 +197,7 @@ void PendingBatch::cancel() noexcept {
 void submit(const std::shared_ptr<PendingBatch>& batch) {
   const std::weak_ptr<PendingBatch> weak = batch;
   if (batch->exceeds_memory()) {
-    run_next([weak] {
+    run_errand([weak] {
       if (const auto alive = weak.lock()) alive->ask_for_rows();
     });
   }

@@ -81,6 +81,8 @@ class PendingBatch {
   void forget_parents_threads() noexcept;
   void open() noexcept;
   void fill(std::int64_t part) noexcept;
+  void ask_for(std::int64_t begin, std::int64_t end) noexcept;
+  [[nodiscard]] std::span<const std::int64_t> rows(std::int64_t begin, std::int64_t end) const noexcept;
   void fail(std::int64_t part) noexcept;
 
   const Table& table_;
@@ -93,6 +95,7 @@ class PendingBatch {
   std::atomic<std::int64_t> front_{0};
   std::atomic<std::int64_t> back_{0};
   std::atomic<std::int64_t> ended_parts_{0};
+  std::atomic<std::int64_t> asked_rows_{0};  ///< of the first rows
 
   // written under the process's one lock for pending batches, which a fork finds free
   std::atomic<State> state_{State::kWaiting};

@@ -179,14 +179,15 @@ void FileStorage::will_need(std::uint64_t offset, std::uint64_t size) const noex
   }
 }
 
-/// From well before the first byte, with which a pass from front to back is done too: the system lets go of
-/// whole units only, of up to two megabytes, and threads that read parts of several batches do not finish
-/// them quite in order. Our own mapping must let go first, for what is mapped stays in the system's cache.
-void FileStorage::will_not_need(std::uint64_t offset, std::uint64_t size) const noexcept {
-  constexpr std::uint64_t kBefore = std::uint64_t{32} << 20U;
+/// In a pass from front to back from well before the first byte: the system lets go of whole units only, of
+/// up to two megabytes, and threads that read parts of several batches do not finish them quite in order. Our
+/// own mapping must let go first, for what is mapped stays in the system's cache.
+void FileStorage::will_not_need(std::uint64_t offset, std::uint64_t size,
+                                AccessPattern pattern) const noexcept {
   static const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  const std::uint64_t before = pattern == AccessPattern::kSequential ? std::uint64_t{32} << 20U : 0;
   const std::uint64_t end = (offset + size) / page * page;
-  offset = offset > kBefore ? (offset - kBefore) / page * page : 0;
+  offset = (offset - std::min(offset, before)) / page * page;
   if (offset >= end) return;
   if (mapped_ != nullptr) ::madvise(static_cast<std::byte*>(mapped_) + offset, end - offset, MADV_DONTNEED);
   const bool kept = kept_descriptor_ >= 0;

@@ -68,7 +68,7 @@ class FileStorage final : public Storage {
   void read(std::uint64_t offset, std::span<std::byte> out) override;
   void advise(AccessPattern pattern) const noexcept override;
   void will_need(std::uint64_t offset, std::uint64_t size) const noexcept override;
-  void will_not_need(std::uint64_t offset, std::uint64_t size) const noexcept override;
+  void will_not_need(std::uint64_t offset, std::uint64_t size, AccessPattern pattern) const noexcept override;
   void check() const override;
 
  private:

@@ -50,9 +50,11 @@ class Storage {
   /// Asks the system to read these bytes soon; returns before they are there. \pre in bounds
   virtual void will_need(std::uint64_t offset, std::uint64_t size) const noexcept = 0;
 
-  /// Says that these bytes will not be needed soon, so that the system can use their memory for others; those
-  /// of a file that another process maps stay. \pre in bounds
-  virtual void will_not_need(std::uint64_t offset, std::uint64_t size) const noexcept = 0;
+  /// Says that these bytes will not be needed soon, nor those before them in a pass from front to back; so
+  /// that the system can use their memory for others. Those of a file that another process maps stay. \pre in
+  /// bounds
+  virtual void will_not_need(std::uint64_t offset, std::uint64_t size,
+                             AccessPattern pattern) const noexcept = 0;
 
   /// Looks whether the bytes can still be what they were, at the price of a system call.
   ///

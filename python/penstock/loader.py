@@ -66,8 +66,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             Default: host memory.
         device_transform: Called with each batch there, such as a `penstock.Convert`. Default: none.
         drop_cache: Let the system forget the parts of files that were read, so that a pass from front to
-            back over more than memory holds does not push everything else out. For unshuffled, native
-            loading. Default: False.
+            back over more than memory holds does not push everything else out; shuffled, for rows of 64 KiB
+            and more. For native loading. Default: False.
         trace: A file for what happened when, batch by batch, in Chrome's trace format; written when an epoch
             ends or is broken off. Default: none.
 
@@ -162,7 +162,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             produced = moved_ahead(produced, self._mover, BATCHES_AHEAD)
         elif self.device_transform is not None:
             produced = _transformed(produced, self.device_transform)
-        return _Epoch(self, produced)
+        return (_Epoch if self.trace is None else _TracedEpoch)(self, produced)
 
     def set_epoch(self, epoch: int) -> None:
         """Make this the next epoch of the sampler, if it knows epochs."""
@@ -251,10 +251,12 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     def _index_batches(self) -> Iterator[Any]:
         """Indices of the coming batches: arrays straight from the core, where the sampler is ours."""
         order = self._order()
-        if isinstance(order, Sampler) and type(self.batch_sampler) in _CUTTERS:
-            cutter: Any = self.batch_sampler
-            return iter(BatchSampler(order, cutter.batch_size, cutter.drop_last))
-        return iter(self.batch_sampler)  # type: ignore[arg-type]
+        cutter: Any = self.batch_sampler
+        if isinstance(order, Sampler) and type(cutter) in _CUTTERS:
+            return _unseen(order, BatchSampler(order, cutter.batch_size, cutter.drop_last))
+        if isinstance(order, BatchOrder):
+            return _unseen(order, order)
+        return iter(cutter)
 
     def _assembled(self, indices: Iterator[Any]) -> Iterator[Produced]:
         """Batches that the core's threads assemble, some ahead of the one that is asked for."""
@@ -328,6 +330,10 @@ class _Epoch(Iterator[Batch]):
     def __len__(self) -> int:
         return len(self._loader)
 
+
+class _TracedEpoch(_Epoch):
+    """One whose trace is written also when it is broken off. (Others have no `__del__`: Ctrl-C is lost in it.)"""
+
     def __del__(self) -> None:
         self._meter.write_trace()
 
@@ -371,6 +377,13 @@ class _Ahead(Iterator["tuple[int, Underway | Exception]"]):
                 return
             self._begun.append((len(indices), underway))
             self._bytes += underway.bytes
+
+
+def _unseen(order: Ordered, cutter: BatchSampler | BatchOrder) -> Iterator[Any]:
+    """The batches of a pass, of which none is seen before `DataLoader._passed` says so."""
+    walk = order._begin()
+    walk.seen = 0
+    yield from cutter.batches_of(walk)
 
 
 def _caught(batches: Iterator[Any], samples: int) -> Iterator[Produced]:

@@ -44,7 +44,7 @@ class Numbers final : public Storage {
   }
   void advise(AccessPattern) const noexcept override {}
   void will_need(std::uint64_t, std::uint64_t) const noexcept override {}
-  void will_not_need(std::uint64_t, std::uint64_t) const noexcept override {}
+  void will_not_need(std::uint64_t, std::uint64_t, AccessPattern) const noexcept override {}
   void check() const override {}
 
   std::int64_t bad_row = -1;

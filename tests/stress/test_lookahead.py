@@ -1,32 +1,21 @@
-"""A loader that works ahead: broken off, failing, interrupted, forked, killed and resumed at any moment."""
+"""A loader that works ahead: broken off, failing, forked, and walked by many at once."""
 
 import gc
-import json
 import os
 import random
-import signal
 import threading
 import time
+import zlib
 
 import numpy as np
 import pytest
 import torch
-from processes import start_python
+from torch.utils.data import DataLoader
 
 import penstock
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 ROWS, BATCH = 4_000, 50
-
-PRELUDE = """
-import json, os, sys, time
-import numpy as np
-import torch
-import penstock
-folder = sys.argv[1]
-dataset = penstock.ShardDataset(folder)
-loader = penstock.DataLoader(dataset, 50, shuffle=True, seed=0)
-"""
 
 
 @pytest.fixture
@@ -38,9 +27,18 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def loader(folder):
-    return penstock.DataLoader(penstock.ShardDataset(folder), BATCH, shuffle=True, seed=0)
+def ours(dataset, batch_size=BATCH, sampler=None):
+    return penstock.DataLoader(dataset, batch_size, sampler is None, sampler, seed=0)
+
+
+def torchs(dataset, batch_size=BATCH, sampler=None):
+    order = penstock.ShuffleSampler(dataset, seed=0) if sampler is None else sampler
+    return DataLoader(dataset, batch_sampler=penstock.BatchSampler(order, batch_size, lookahead=8))
+
+
+@pytest.fixture(params=[ours, torchs])
+def loader(folder, request):
+    return request.param(penstock.ShardDataset(folder))
 
 
 def samples_in(batch):
@@ -53,8 +51,8 @@ def whole_epoch(loader):
     assert sorted(seen) == list(range(ROWS))
 
 
-def start(script, *arguments):
-    return start_python(PRELUDE, script, *arguments)
+def order_of(epoch):
+    return penstock._core.Permutation(ROWS, 0, epoch).take(0, ROWS).tolist()
 
 
 def test_200_epochs_broken_off(loader):
@@ -86,6 +84,48 @@ def test_a_slow_consumer_and_one_that_keeps_everything(loader):
             time.sleep(0.02)
         kept.append(batch)
     assert sorted(sample for batch in kept for sample in samples_in(batch)) == list(range(ROWS))
+
+
+@pytest.mark.parametrize("make", [ours, torchs])
+def test_10_000_batches_are_never_written_over_while_somebody_has_them(folder, make):
+    chance, kept, batches = random.Random(0), [], 0
+    loader = make(penstock.ShardDataset(folder), 8)
+
+    def drop(number):
+        kept[number], kept[-1] = kept[-1], kept[number]
+        batch, checksum = kept.pop()
+        assert zlib.crc32(batch.numpy()) == checksum
+
+    for epoch in range(20):
+        seen = []
+        for batch in loader:
+            seen += samples_in(batch)
+            kept.append((batch, zlib.crc32(batch.numpy())))
+            del batch
+            batches += 1
+            most = chance.randrange(100)
+            while len(kept) > most:
+                drop(chance.randrange(len(kept)))
+        assert seen == order_of(epoch)
+    while kept:
+        drop(0)
+    assert batches == 10_000
+
+
+def test_one_loader_walked_many_times_at_once(loader):
+    """Each pass is an epoch of its own, from the moment of its first batch."""
+    chance = random.Random(0)
+    walks = [iter(loader) for _ in range(10)]
+    seen = [samples_in(next(walk)) for walk in walks]
+    underway = list(range(10))
+    while underway:
+        number = chance.choice(underway)
+        batch = next(walks[number], None)
+        if batch is None:
+            underway.remove(number)
+        else:
+            seen[number] += samples_in(batch)
+    assert seen == [order_of(epoch) for epoch in range(10)]
 
 
 def test_two_loaders_and_many_threads_over_one_dataset(folder):
@@ -137,6 +177,64 @@ def test_a_file_that_shrinks_fails_in_its_turn_and_spares_the_rest(folder, loade
     assert len(seen) + failed * BATCH == ROWS
 
 
+@pytest.mark.parametrize("make", [ours, torchs])
+def test_100_passes_in_which_one_sample_fails(folder, make):
+    dataset, chance = penstock.ShardDataset(folder), random.Random(0)
+    for _ in range(100):
+        order, fails_at = list(range(ROWS)), chance.randrange(ROWS)
+        order[fails_at] = ROWS
+        walk = iter(make(dataset, sampler=order))
+        before = [sample for _ in range(fails_at // BATCH) for sample in samples_in(next(walk))]
+        with pytest.raises(IndexError, match=str(ROWS)):
+            next(walk)
+        after = [sample for batch in walk for sample in samples_in(batch)]
+        assert before + after == order[: len(before)] + order[len(before) + BATCH :]
+
+
+def samples_before_ctrl_c(loader, moment):
+    """How many a loop sees before it is interrupted while it begins so many batches ahead."""
+    begin, begun, seen = loader.dataset.begin, [], 0
+
+    def interrupted(*arguments, **options):
+        begun.append(arguments)
+        if len(begun) == moment:
+            raise KeyboardInterrupt
+        return begin(*arguments, **options)
+
+    loader.dataset.begin = interrupted
+    try:
+        while True:
+            for batch in loader:
+                seen += len(batch)
+    except KeyboardInterrupt:
+        return seen
+
+
+def test_ctrl_c_leaves_a_state_of_what_was_yielded(folder):
+    for moment in range(1, 2 * ROWS // BATCH):
+        loader = ours(penstock.ShardDataset(folder))
+        seen = samples_before_ctrl_c(loader, moment)
+        state = loader.state_dict()["sampler"]
+        assert state["epoch"] * ROWS + state["position"] == seen
+
+
+@pytest.mark.parametrize("make", [ours, torchs])
+def test_a_transform_that_fails_for_one_sample(folder, make):
+    def transform(row):
+        if int(row[0]) == 1_234:
+            raise ZeroDivisionError("no such thing")
+        return row
+
+    dataset = penstock.ShardDataset(folder, transform=transform)
+    for epoch in range(3):
+        walk, fails_in = iter(make(dataset)), order_of(0).index(1_234) // BATCH
+        for _ in range(fails_in):
+            samples_in(next(walk))
+        with pytest.raises(penstock.SampleError, match="no such thing"):
+            next(walk)
+        assert len([samples_in(batch) for batch in walk]) == ROWS // BATCH - fails_in - 1, epoch
+
+
 def test_a_forked_child_goes_on_with_the_iterator(loader):
     for taken in (0, 1, 5):
         walk = iter(loader)
@@ -152,55 +250,3 @@ def test_a_forked_child_goes_on_with_the_iterator(loader):
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert len([samples_in(batch) for batch in walk]) == ROWS // BATCH - taken
-
-
-@pytest.mark.parametrize("ending", ["sys.exit()", "raise SystemExit(0)", "os._exit(0)", "pass"])
-def test_the_interpreter_exits_with_batches_under_way(folder, ending):
-    process = start(f"walk = iter(loader)\nnext(walk)\n{ending}", folder)
-    _, complaint = process.communicate(timeout=60)
-    assert (process.returncode, complaint) == (0, "")
-
-
-def test_ctrl_c_at_random_moments(folder):
-    chance = random.Random(0)
-    for _ in range(4):
-        process = start("print('go', flush=True)\nwhile True:\n    for batch in loader: pass", folder)
-        assert process.stdout.readline() == "go\n"
-        time.sleep(chance.random() / 4)
-        process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=20)
-        assert process.returncode in (1, -signal.SIGINT)
-        assert complaint.rstrip().endswith("KeyboardInterrupt")
-
-
-def test_killed_and_resumed_nothing_is_lost_or_seen_twice(folder, tmp_path):
-    """Each run writes what it has done, and its state, to a ledger, until it is killed."""
-    ledger = tmp_path / "ledger"
-    script = """
-    lines = [json.loads(line) for line in open(sys.argv[2])] if os.path.exists(sys.argv[2]) else []
-    if lines:
-        loader.load_state_dict(lines[-1]["state"])
-    ledger = open(sys.argv[2], "a")
-    print("go", flush=True)
-    for batch in loader:
-        entry = {"samples": batch[:, 0].long().tolist(), "state": loader.state_dict()}
-        ledger.write(json.dumps(entry) + chr(10))
-        ledger.flush()
-        time.sleep(0.002)
-    print("done", flush=True)
-    """
-    chance = random.Random(1)
-    for _ in range(8):
-        process = start(script, folder, ledger)
-        assert process.stdout.readline() == "go\n"
-        time.sleep(chance.random() / 20)
-        process.kill()
-        process.communicate(timeout=20)
-        text = ledger.read_text()
-        ledger.write_text(text[: text.rfind("\n") + 1])  # a line that was cut short was not done
-    process = start(script, folder, ledger)
-    _, complaint = process.communicate(timeout=60)
-    assert (process.returncode, complaint) == (0, "")
-    seen = [sample for line in ledger.read_text().splitlines() for sample in json.loads(line)["samples"]]
-    epochs = [penstock._core.Permutation(ROWS, 0, epoch).take(0, ROWS) for epoch in range(len(seen) // ROWS)]
-    assert seen == np.concatenate(epochs).tolist()

@@ -259,7 +259,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
             indices: As for `gather`.
             pin_memory: Assemble in pinned memory when there is an accelerator. Default: False.
             drop_cache: Let the system forget the parts of files that were read, where rows follow one
-                another. Default: False.
+                another or take 64 KiB and more. Default: False.
 
         Returns:
             The batch under way: `.tensors()` waits for it. Dropping it calls it off.

@@ -283,7 +283,10 @@ class BatchOrder(Ordered, torch.utils.data.BatchSampler):
         """Something with `batch(position)`."""
 
     def __iter__(self) -> Iterator[IndexArray]:  # type: ignore[override]
-        walk = self._begin()
+        yield from self.batches_of(self._begin())
+
+    def batches_of(self, walk: Pass) -> Iterator[IndexArray]:
+        """What is left of a pass."""
         while positions := walk.advance(1):
             yield walk.order.batch(positions[-1].start)
 
