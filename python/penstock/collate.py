@@ -134,6 +134,7 @@ class Table:
         self.columns = core.columns
         self._dtypes = [torch_dtype(column) for column in self.columns]
         self._row_shapes = [column.row_shape for column in self.columns]
+        self.row_bytes = sum(column.row_bytes for column in self.columns)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Table, (self.core, self.structure)
@@ -224,7 +225,7 @@ class Underway:
     def __init__(self, table: Table, indices: Any, pin_memory: bool, drop_cache: bool) -> None:
         self._table = table
         self._count = len(indices)
-        self.bytes = self._count * sum(column.row_bytes for column in table.columns)
+        self.bytes = self._count * table.row_bytes
         self._pinned: list[Tensor] | None = None
         if pin_memory:
             self._pinned = table._pinned(self._count)

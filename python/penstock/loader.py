@@ -332,7 +332,7 @@ class _Epoch(Iterator[Batch]):
 
 
 class _TracedEpoch(_Epoch):
-    """One whose trace is written also when it is broken off. (Others have no `__del__`: Ctrl-C is lost in it.)"""
+    """One whose trace is written when broken off too; others have no `__del__`, for Ctrl-C is lost in it."""
 
     def __del__(self) -> None:
         self._meter.write_trace()

@@ -28,6 +28,8 @@ from penstock.samplers.lookahead import looking_ahead
 
 __all__ = ["BatchSampler", "BlockShuffleSampler", "DistributedSampler", "SequentialSampler", "ShuffleSampler"]
 
+_AT_ONCE = 8192  # samples of small batches
+
 
 class SequentialSampler(Sampler):
     """Samples 0, 1, 2, ...: each once.
@@ -291,12 +293,14 @@ class BatchSampler(torch.utils.data.BatchSampler):
         yield from looking_ahead(batches, self.lookahead, remember)
 
     def batches_of(self, walk: Pass | ForeignPass) -> Iterator[IndexArray]:
-        """What is left of a pass, in batches."""
-        walk.least = self.batch_size if self.drop_last else 1
-        while len(batch := walk.take(self.batch_size)) == self.batch_size:
-            yield batch
-        if len(batch) and not self.drop_last:
-            yield batch
+        """What is left of a pass, in batches; several taken at a time where somebody counts what is seen."""
+        size = self.batch_size
+        walk.least = size if self.drop_last else 1
+        at_once = size if walk.seen is None else size * max(1, _AT_ONCE // size)
+        while len(samples := walk.take(at_once)):
+            for begin in range(0, len(samples), size):
+                if begin + size <= len(samples) or not self.drop_last:
+                    yield samples[begin : begin + size]
 
     def __len__(self) -> int:
         return turns(len(self.sampler), self.batch_size, self.drop_last)  # type: ignore[arg-type]
