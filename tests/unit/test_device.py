@@ -1,6 +1,8 @@
 """Batches on a device: what arrives, in which order, converted how. On a GPU where there is one."""
 
 from collections import UserDict, namedtuple
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -140,6 +142,57 @@ def test_without_an_accelerator_nothing_is_pinned_and_nobody_warned(recwarn):
     assert same(list(loader))
     assert not recwarn.list
     assert penstock.DataLoader(DATA, 16).pin_memory is False
+
+
+class RecordedStreams:
+    """Stands in for `torch.cuda`: streams that write down what is asked of them."""
+
+    def __init__(self):
+        self.log = []
+        self.now = "the loop's"
+
+    def Stream(self, device):
+        return "the side"
+
+    def current_stream(self, device):
+        return SimpleNamespace(wait_event=lambda event: self.log.append(f"{self.now} waits for {event.at}"))
+
+    @contextmanager
+    def stream(self, stream):
+        before, self.now = self.now, stream
+        yield
+        self.now = before
+
+    def Event(self):
+        event = SimpleNamespace(at=None)
+
+        def record(stream):
+            self.log.append(f"{stream} is noted")
+            event.at = stream
+
+        event.record = record
+        return event
+
+
+def test_streams_are_used_in_the_right_order(monkeypatch):
+    streams = RecordedStreams()
+    monkeypatch.setattr(torch, "meta", streams, raising=False)
+    monkeypatch.setattr(
+        torch.Tensor, "record_stream", lambda tensor, stream: streams.log.append(f"used by {streams.now}")
+    )
+
+    def transform(batch):
+        streams.log.append(f"{streams.now} transforms")
+        return batch
+
+    (batch,) = DevicePrefetcher([[torch.ones(2)]], "meta", transform=transform)
+    assert batch[0].is_meta
+    assert streams.log == [
+        "the side transforms",
+        "the side is noted",
+        "the loop's waits for the side",
+        "used by the loop's",
+    ]
 
 
 # --- conversion --------------------------------------------------------------------------------------
