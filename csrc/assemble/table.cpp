@@ -4,55 +4,77 @@
 #include <string>
 #include <utility>
 
-#include "assemble/gather.h"
+#include "assemble/column_source.h"
 #include "base/error.h"
 
 namespace penstock {
+namespace {
 
-Table::Table(std::vector<std::shared_ptr<Column>> columns) : columns_(std::move(columns)) {
-  if (columns_.empty()) throw Error(ErrorKind::kSchema, "a dataset needs at least one field");
-  const Column& first = *columns_.front();
-  for (const auto& column : columns_) {
-    if (column->num_rows() == first.num_rows()) continue;
+std::vector<std::shared_ptr<Source>> sources_of(const std::vector<std::shared_ptr<Column>>& columns) {
+  std::vector<std::shared_ptr<Source>> sources;
+  sources.reserve(columns.size());
+  for (const auto& column : columns) sources.push_back(std::make_shared<ColumnSource>(column));
+  return sources;
+}
+
+}  // namespace
+
+Table::Table(std::vector<std::shared_ptr<Source>> sources) : sources_(std::move(sources)) {
+  if (sources_.empty()) throw Error(ErrorKind::kSchema, "a dataset needs at least one field");
+  for (const auto& source : sources_) {
+    fields_.insert(fields_.end(), source->fields().begin(), source->fields().end());
+    row_work_ += source->row_work();
+    if (source->num_rows() == num_rows()) continue;
     throw Error(ErrorKind::kSchema, "the fields disagree in their number of rows")
-        .in_field(column->name())
-        .needed(std::to_string(first.num_rows()) + " rows as in field '" + first.name() + "'")
-        .found(std::to_string(column->num_rows()) + " rows");
+        .in_field(source->fields().front().name)
+        .needed(std::to_string(num_rows()) + " rows as in field '" + fields_.front().name + "'")
+        .found(std::to_string(source->num_rows()) + " rows");
   }
 }
 
+Table::Table(const std::vector<std::shared_ptr<Column>>& columns) : Table(sources_of(columns)) {}
+
 void Table::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) const {
-  for (std::size_t i = 0; i < columns_.size(); ++i) penstock::gather(*columns_[i], rows, outs[i]);
+  for (const auto& source : sources_) {
+    source->gather(rows, outs.first(source->fields().size()));
+    outs = outs.subspan(source->fields().size());
+  }
 }
 
 void Table::will_need(std::int64_t first, std::int64_t count) const {
-  for (const auto& column : columns_) column->will_need(first, count);
+  for (const auto& source : sources_) source->will_need(first, count);
 }
 
 void Table::will_need(std::span<const std::int64_t> rows) const {
-  for (const auto& column : columns_) column->will_need(rows);
+  for (const auto& source : sources_) source->will_need(rows);
 }
 
 void Table::will_not_need(std::span<const std::int64_t> rows) const noexcept {
-  for (const auto& column : columns_) column->will_not_need(rows);
+  for (const auto& source : sources_) source->will_not_need(rows);
 }
 
 bool Table::exceeds_memory() const noexcept {
-  return std::any_of(columns_.begin(), columns_.end(),
-                     [](const auto& column) { return column->exceeds_memory(); });
+  return std::any_of(sources_.begin(), sources_.end(),
+                     [](const auto& source) { return source->exceeds_memory(); });
+}
+
+std::shared_ptr<Table> Table::select(std::size_t field) const {
+  auto source = sources_.begin();
+  for (; field >= (*source)->fields().size(); ++source) field -= (*source)->fields().size();
+  return std::make_shared<Table>(std::vector{(*source)->select(field)});
 }
 
 std::shared_ptr<Table> concatenate(const Table& a, const Table& b) {
-  if (a.columns().size() != b.columns().size()) {
+  if (a.sources().size() != b.sources().size() || a.fields().size() != b.fields().size()) {
     throw Error(ErrorKind::kSchema, "the datasets have different numbers of fields")
-        .needed(std::to_string(a.columns().size()))
-        .found(std::to_string(b.columns().size()));
+        .needed(std::to_string(a.fields().size()))
+        .found(std::to_string(b.fields().size()));
   }
-  std::vector<std::shared_ptr<Column>> columns;
-  for (std::size_t i = 0; i < a.columns().size(); ++i) {
-    columns.push_back(concatenate(*a.columns()[i], *b.columns()[i]));
+  std::vector<std::shared_ptr<Source>> sources;
+  for (std::size_t i = 0; i < a.sources().size(); ++i) {
+    sources.push_back(a.sources()[i]->followed_by(*b.sources()[i]));
   }
-  return std::make_shared<Table>(std::move(columns));
+  return std::make_shared<Table>(std::move(sources));
 }
 
 void normalize_rows(std::span<std::int64_t> rows, std::int64_t num_rows) {

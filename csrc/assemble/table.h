@@ -6,26 +6,36 @@
 #include <span>
 #include <vector>
 
+#include "assemble/source.h"
 #include "index/column.h"
 
 namespace penstock {
 
-/// Columns with one row per sample: what a dataset is to the core.
+/// The fields of a dataset, whose rows belong together: row i of each is sample i.
 ///
 /// Immutable; thread-safe.
 class Table {
  public:
-  /// \throws Error kSchema when there is no column or two disagree in their number of rows
-  explicit Table(std::vector<std::shared_ptr<Column>> columns);
+  /// \throws Error kSchema when there is no source or two disagree in their number of rows
+  explicit Table(std::vector<std::shared_ptr<Source>> sources);
 
-  [[nodiscard]] std::int64_t num_rows() const noexcept { return columns_.front()->num_rows(); }
-  [[nodiscard]] std::span<const std::shared_ptr<Column>> columns() const noexcept { return columns_; }
+  /// The same, of columns.
+  explicit Table(const std::vector<std::shared_ptr<Column>>& columns);
 
-  /// Assembles a batch: the given rows of every column, each into its own buffer.
+  [[nodiscard]] std::int64_t num_rows() const noexcept { return sources_.front()->num_rows(); }
+  [[nodiscard]] std::span<const std::shared_ptr<Source>> sources() const noexcept { return sources_; }
+
+  /// Of all sources, in their order.
+  [[nodiscard]] std::span<const Field> fields() const noexcept { return fields_; }
+
+  /// What a row costs: see Source.
+  [[nodiscard]] std::int64_t row_work() const noexcept { return row_work_; }
+
+  /// Assembles a batch: the given rows of every field, each into its own buffer.
   ///
-  /// \param outs  one per column, rows.size() * row_bytes() bytes each
+  /// \param outs  one per field, rows.size() * row_bytes bytes each
   /// \pre every row is in [0, num_rows())
-  /// \throws Error kShard
+  /// \throws Error as Source::gather
   void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) const;
 
   /// Asks the system to read these rows soon. \pre in range
@@ -37,16 +47,21 @@ class Table {
   /// Says that these rows will not be needed soon.
   void will_not_need(std::span<const std::int64_t> rows) const noexcept;
 
-  /// Whether a column is in use that is more than memory can hold.
+  /// Whether a source is in use that is more than memory can hold.
   [[nodiscard]] bool exceeds_memory() const noexcept;
 
+  /// One field alone. \pre it exists
+  [[nodiscard]] std::shared_ptr<Table> select(std::size_t field) const;
+
  private:
-  std::vector<std::shared_ptr<Column>> columns_;
+  std::vector<std::shared_ptr<Source>> sources_;
+  std::vector<Field> fields_;
+  std::int64_t row_work_ = 0;
 };
 
 /// The rows of `a` and then those of `b`.
 ///
-/// \throws Error kSchema when their columns disagree
+/// \throws Error kSchema when their fields disagree
 [[nodiscard]] std::shared_ptr<Table> concatenate(const Table& a, const Table& b);
 
 /// Makes negative row numbers count from the end, in place.

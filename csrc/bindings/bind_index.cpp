@@ -90,15 +90,6 @@ py::tuple locate_rows(const CumulativeIndex& index, const py::object& indices) {
   return py::make_tuple(shards, inside);
 }
 
-py::array_t<std::int64_t> rows_per_shard(const Column& column) {
-  const CumulativeIndex& index = column.index();
-  py::array_t<std::int64_t> counts(static_cast<py::ssize_t>(index.num_shards()));
-  for (std::int64_t shard = 0; shard < index.num_shards(); ++shard) {
-    counts.mutable_at(static_cast<py::ssize_t>(shard)) = index.first_row(shard + 1) - index.first_row(shard);
-  }
-  return counts;
-}
-
 void bind_index_class(py::module_& module) {
   py::class_<CumulativeIndex>(module, "CumulativeIndex")
       .def(py::init([](const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& rows) {
@@ -113,17 +104,7 @@ void bind_index_class(py::module_& module) {
 
 void bind_column_class(py::module_& module) {
   py::class_<Column, std::shared_ptr<Column>>(module, "Column")
-      .def_static("in_memory", &column_in_memory, py::arg("name"), py::arg("dtype"), py::arg("capsule"))
-      .def_property_readonly("name", &Column::name)
-      .def_property_readonly("dtype",
-                             [](const Column& self) { return std::string(dtype_name(self.dtype())); })
-      .def_property_readonly("row_shape",
-                             [](const Column& self) { return py::tuple(py::cast(self.row_shape())); })
-      .def_property_readonly("row_bytes", &Column::row_bytes)
-      .def_property_readonly("num_rows", &Column::num_rows)
-      .def_property_readonly("num_shards", [](const Column& self) { return self.index().num_shards(); })
-      .def_property_readonly("rows_per_shard", &rows_per_shard)
-      .def_property_readonly("is_dlpack", [](const Column& self) { return is_dlpack_dtype(self.dtype()); });
+      .def_static("in_memory", &column_in_memory, py::arg("name"), py::arg("dtype"), py::arg("capsule"));
 }
 
 }  // namespace

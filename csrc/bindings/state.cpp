@@ -9,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "assemble/column_source.h"
 #include "base/dtype.h"
 #include "base/error.h"
 #include "formats/inflate.h"
@@ -129,12 +130,14 @@ py::tuple table_to_state(const Table& table) {
   StorageNumbers numbers;
   py::list storages;
   py::list columns;
-  for (const auto& column : table.columns()) {
-    for (const auto& storage : column->storages()) {
+  for (const auto& source : table.sources()) {
+    const auto* rows = dynamic_cast<const ColumnSource*>(source.get());
+    if (rows == nullptr) throw py::type_error("files of one sample each are pickled by their dataset");
+    for (const auto& storage : rows->column().storages()) {
       if (!numbers.try_emplace(storage.get(), numbers.size()).second) continue;
       storages.append(storage_state(*storage));
     }
-    columns.append(column_state(*column, numbers));
+    columns.append(column_state(rows->column(), numbers));
   }
   return py::make_tuple(storages, columns);
 }
@@ -144,7 +147,7 @@ std::shared_ptr<Table> table_from_state(const py::tuple& state) {
   for (const py::handle each : state[0]) storages.push_back(storage_from(each.cast<py::tuple>()));
   std::vector<std::shared_ptr<Column>> columns;
   for (const py::handle each : state[1]) columns.push_back(column_from(each.cast<py::tuple>(), storages));
-  return std::make_shared<Table>(std::move(columns));
+  return std::make_shared<Table>(columns);
 }
 
 }  // namespace penstock

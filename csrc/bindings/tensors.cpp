@@ -54,15 +54,15 @@ void drop_unused(PyObject* capsule) {
   managed->deleter(managed);
 }
 
-void describe(Exported& exported, const Column& column, std::int64_t rows) {
+void describe(Exported& exported, const Field& field, std::int64_t rows) {
   DLTensor& tensor = exported.managed.dl_tensor;
-  const NamedType* named = find_named(column.dtype());
+  const NamedType* named = find_named(field.dtype);
   if (named != nullptr) {
     exported.shape.push_back(rows);
-    exported.shape.insert(exported.shape.end(), column.row_shape().begin(), column.row_shape().end());
-    tensor.dtype = {named->code, static_cast<std::uint8_t>(8 * item_bytes(column.dtype())), 1};
+    exported.shape.insert(exported.shape.end(), field.row_shape.begin(), field.row_shape.end());
+    tensor.dtype = {named->code, static_cast<std::uint8_t>(8 * item_bytes(field.dtype)), 1};
   } else {
-    exported.shape.push_back(rows * column.row_bytes());
+    exported.shape.push_back(rows * field.row_bytes);
     tensor.dtype = {kUInt, 8, 1};
   }
   exported.strides.resize(exported.shape.size());
@@ -77,10 +77,10 @@ void describe(Exported& exported, const Column& column, std::int64_t rows) {
 
 bool is_dlpack_dtype(DType dtype) noexcept { return find_named(dtype) != nullptr; }
 
-py::capsule to_capsule(BatchBuffer buffer, const Column& column, std::int64_t rows) {
+py::capsule to_capsule(BatchBuffer buffer, const Field& field, std::int64_t rows) {
   auto exported = std::make_unique<Exported>();
   exported->buffer = std::move(buffer);
-  describe(*exported, column, rows);
+  describe(*exported, field, rows);
   DLTensor& tensor = exported->managed.dl_tensor;
   tensor.data = exported->buffer.data();
   tensor.device = {kCpu, 0};
@@ -139,10 +139,10 @@ std::byte* BorrowedTensor::require_contiguous(std::int64_t bytes) const {
 
 OutputTensors::OutputTensors(const Table& table, std::size_t num_rows,
                              const std::vector<py::capsule>& capsules) {
-  if (capsules.size() != table.columns().size()) throw py::value_error("one output per field");
+  if (capsules.size() != table.fields().size()) throw py::value_error("one output per field");
   for (std::size_t i = 0; i < capsules.size(); ++i) {
     tensors_.emplace_back(capsules[i]);
-    const auto bytes = static_cast<std::int64_t>(num_rows) * table.columns()[i]->row_bytes();
+    const auto bytes = static_cast<std::int64_t>(num_rows) * table.fields()[i].row_bytes;
     addresses_.push_back(tensors_.back().require_contiguous(bytes));
   }
 }

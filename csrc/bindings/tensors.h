@@ -11,16 +11,15 @@
 
 #include "assemble/batch_buffer.h"
 #include "assemble/table.h"
-#include "index/column.h"
 
 namespace penstock {
 
 /// Hands a filled buffer to Python as a DLPack capsule; whoever drops the tensor gives the buffer back,
 /// from any thread and without the GIL.
 ///
-/// The capsule has the column's dtype and shape (rows, *row_shape), or, for the dtypes that DLPack
+/// The capsule has the field's dtype and shape (rows, *row_shape), or, for the dtypes that DLPack
 /// cannot name in every torch we support (`is_dlpack_dtype`), is one flat array of bytes.
-[[nodiscard]] pybind11::capsule to_capsule(BatchBuffer buffer, const Column& column, std::int64_t rows);
+[[nodiscard]] pybind11::capsule to_capsule(BatchBuffer buffer, const Field& field, std::int64_t rows);
 
 [[nodiscard]] bool is_dlpack_dtype(DType dtype) noexcept;
 
@@ -48,12 +47,12 @@ class BorrowedTensor {
   std::int64_t item_bytes_ = 0;
 };
 
-/// The tensors that a batch shall be assembled in, one per column. Holds them until destroyed.
+/// The tensors that a batch shall be assembled in, one per field. Holds them until destroyed.
 class OutputTensors {
  public:
   OutputTensors() = default;
 
-  /// \throws Error kSchema unless each is contiguous, in host memory, and of its column's bytes for so many
+  /// \throws Error kSchema unless each is contiguous, in host memory, and of its field's bytes for so many
   /// rows
   OutputTensors(const Table& table, std::size_t num_rows, const std::vector<pybind11::capsule>& capsules);
 

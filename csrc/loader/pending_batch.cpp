@@ -39,10 +39,8 @@ constexpr std::int64_t kPartBytes = std::int64_t{1} << 16U;
 constexpr std::chrono::microseconds kAwake{20};
 
 std::int64_t parts_of(const Table& table, std::size_t rows) {
-  std::int64_t row_bytes = 0;
-  for (const auto& column : table.columns()) row_bytes += column->row_bytes();
   const auto count = static_cast<std::int64_t>(rows);
-  return std::clamp<std::int64_t>(count * row_bytes / kPartBytes, 1, std::max<std::int64_t>(count, 1));
+  return std::clamp<std::int64_t>(count * table.row_work() / kPartBytes, 1, std::max<std::int64_t>(count, 1));
 }
 
 }  // namespace
@@ -94,8 +92,8 @@ void PendingBatch::open() noexcept {
   std::exception_ptr failure;
   try {
     if (outs_.empty()) {
-      for (const auto& column : table_.columns()) {
-        buffers.emplace_back(rows_.size() * static_cast<std::size_t>(column->row_bytes()));
+      for (const Field& field : table_.fields()) {
+        buffers.emplace_back(rows_.size() * static_cast<std::size_t>(field.row_bytes));
         outs.push_back(buffers.back().data());
       }
     }
@@ -121,7 +119,7 @@ void PendingBatch::fill(std::int64_t part) noexcept {
     std::vector<std::byte*> outs;
     outs.reserve(outs_.size());
     for (std::size_t i = 0; i < outs_.size(); ++i) {
-      outs.push_back(outs_[i] + begin * table_.columns()[i]->row_bytes());
+      outs.push_back(outs_[i] + begin * table_.fields()[i].row_bytes);
     }
     if (exceeds_memory() && end > asked_rows_) ask_for(begin, end);  // else page by page, as each is missed
     table_.gather(rows(begin, end), outs);

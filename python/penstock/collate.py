@@ -86,18 +86,18 @@ class Structure:
         )
 
 
-def torch_dtype(column: _core.Column) -> torch.dtype:
-    """The torch dtype of a column.
+def torch_dtype(field: _core.Field) -> torch.dtype:
+    """The torch dtype of a field.
 
     Raises:
         SchemaError: The installed torch has no such dtype.
     """
-    dtype = getattr(torch, column.dtype, None)
+    dtype = getattr(torch, field.dtype, None)
     if isinstance(dtype, torch.dtype):
         return dtype
     raise SchemaError(
-        f"torch {torch.__version__} has no dtype {column.dtype}",
-        field=column.name,
+        f"torch {torch.__version__} has no dtype {field.dtype}",
+        field=field.name,
         hint="Install a newer torch.",
     )
 
@@ -131,10 +131,11 @@ class Table:
     def __init__(self, core: _core.Table, structure: Structure) -> None:
         self.core = core
         self.structure = structure
-        self.columns = core.columns
-        self._dtypes = [torch_dtype(column) for column in self.columns]
-        self._row_shapes = [column.row_shape for column in self.columns]
-        self.row_bytes = sum(column.row_bytes for column in self.columns)
+        self.fields = core.fields
+        self._dtypes = [torch_dtype(field) for field in self.fields]
+        self._row_shapes = [field.row_shape for field in self.fields]
+        self.row_bytes = sum(field.row_bytes for field in self.fields)
+        self.row_work = core.row_work
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Table, (self.core, self.structure)
@@ -146,7 +147,7 @@ class Table:
         if get_worker_info() is not None:
             _core.set_default_num_threads(1)
             return self.gather_into(
-                indices, [self._shared(i, len(indices)) for i in range(len(self.columns))]
+                indices, [self._shared(i, len(indices)) for i in range(len(self.fields))]
             )
         return self._from_capsules(self.core.gather(indices), len(indices))
 
@@ -170,7 +171,7 @@ class Table:
 
     def _from_capsule(self, i: int, capsule: Any, count: int) -> Tensor:
         tensor: Tensor = torch.from_dlpack(capsule)
-        if self.columns[i].is_dlpack:
+        if self.fields[i].is_dlpack:
             return tensor
         return tensor.view(self._dtypes[i]).view(self._shape(i, count))
 
@@ -179,7 +180,7 @@ class Table:
 
     def _to_capsule(self, i: int, out: Tensor) -> Any:
         flat = out.detach()
-        if not self.columns[i].is_dlpack:
+        if not self.fields[i].is_dlpack:
             flat = flat.view(-1).view(torch.uint8)
         return torch.utils.dlpack.to_dlpack(flat)
 
@@ -195,8 +196,7 @@ class Table:
 
     def _shared(self, i: int, count: int) -> Tensor:
         """Shared memory, as torch's own collate allocates it in a worker: one copy less on the way out."""
-        column = self.columns[i]
-        storage = torch.UntypedStorage._new_shared(count * column.row_bytes)
+        storage = torch.UntypedStorage._new_shared(count * self.fields[i].row_bytes)
         return torch.empty(0, dtype=self._dtypes[i]).set_(storage).view(self._shape(i, count))
 
     def _require_fits(self, i: int, out: Any, count: int) -> None:
@@ -211,7 +211,7 @@ class Table:
         else:
             return
         needed = f"a contiguous {self._dtypes[i]} tensor of shape {self._shape(i, count)} on the CPU"
-        raise SchemaError("out= does not fit", field=self.columns[i].name, expected=needed, actual=found)
+        raise SchemaError("out= does not fit", field=self.fields[i].name, expected=needed, actual=found)
 
 
 class Underway:
@@ -220,7 +220,7 @@ class Underway:
     Small ones are left for whoever asks: waking a thread would cost more.
     """
 
-    WORTH_A_THREAD = 1 << 16  # bytes
+    WORTH_A_THREAD = 1 << 16  # bytes, or other work that takes as long
 
     def __init__(self, table: Table, indices: Any, pin_memory: bool, drop_cache: bool) -> None:
         self._table = table
@@ -234,7 +234,7 @@ class Underway:
             self._core = _core.Pending(table.core, indices)
         if drop_cache:
             self._core.drop_cache()
-        if self.bytes >= self.WORTH_A_THREAD:
+        if self._count * table.row_work >= self.WORTH_A_THREAD:
             self._core.submit()
 
     def times(self) -> tuple[int, int]:

@@ -99,15 +99,15 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """What the fields are."""
         return tuple(
             Field(
-                name=column.name,
-                dtype=torch_dtype(column),
-                shape=column.row_shape,
+                name=field.name,
+                dtype=torch_dtype(field),
+                shape=field.row_shape,
                 kind="fixed",
                 rows=len(self),
-                shards=column.num_shards,
-                bytes=len(self) * column.row_bytes,
+                shards=self.table.core.num_shards(i),
+                bytes=len(self) * field.row_bytes,
             )
-            for column in self.table.columns
+            for i, field in enumerate(self.table.fields)
         )
 
     @property
@@ -207,7 +207,8 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """Samples of each file of the largest field, shape (shards,), int64; one where they were chosen."""
         if self._rows is not None:
             return np.array([len(self)])
-        return max(self.table.columns, key=lambda column: column.row_bytes).rows_per_shard
+        fields = self.table.fields
+        return self.table.core.rows_per_shard(max(range(len(fields)), key=lambda i: fields[i].row_bytes))
 
     def will_need(self, first: Rows, count: Rows) -> None:
         """Ask the system to read samples soon; returns before they are there.
@@ -284,10 +285,8 @@ class Dataset(torch.utils.data.Dataset[Any]):
         name = self._target_field()
         if name is None:
             raise AttributeError(f"{type(self).__name__} has no class labels: name their field with target=")
-        column = self.table.columns[self.fields.index(name)]
-        labels = Table(_core.Table([column]), Structure("tensor", (name,))).gather(
-            np.arange(column.num_rows)
-        )[0]
+        core = self.table.core.select(self.fields.index(name))
+        labels = Table(core, Structure("tensor", (name,))).gather(np.arange(core.num_rows))[0]
         if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
             raise SchemaError(
                 "class labels must be whole numbers, one a row",

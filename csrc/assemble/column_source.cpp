@@ -1,0 +1,40 @@
+#include "assemble/column_source.h"
+
+#include <utility>
+
+#include "assemble/gather.h"
+#include "base/error.h"
+
+namespace penstock {
+
+ColumnSource::ColumnSource(std::shared_ptr<Column> column)
+    : column_(std::move(column)),
+      field_{column_->name(), column_->dtype(), column_->row_shape(), column_->row_bytes()} {}
+
+std::vector<std::int64_t> ColumnSource::rows_per_shard() const {
+  const CumulativeIndex& index = column_->index();
+  std::vector<std::int64_t> rows;
+  rows.reserve(static_cast<std::size_t>(index.num_shards()));
+  for (std::int64_t shard = 0; shard < index.num_shards(); ++shard) {
+    rows.push_back(index.first_row(shard + 1) - index.first_row(shard));
+  }
+  return rows;
+}
+
+void ColumnSource::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) {
+  penstock::gather(*column_, rows, outs.front());
+}
+
+std::shared_ptr<Source> ColumnSource::select(std::size_t /*field*/) { return shared_from_this(); }
+
+std::shared_ptr<Source> ColumnSource::followed_by(const Source& other) const {
+  const auto* rows = dynamic_cast<const ColumnSource*>(&other);
+  if (rows == nullptr) {
+    throw Error(ErrorKind::kSchema, "rows of shards and files of one sample each cannot be one dataset")
+        .in_field(field_.name)
+        .hint("torch.utils.data.ConcatDataset takes any datasets, sample by sample.");
+  }
+  return std::make_shared<ColumnSource>(concatenate(*column_, rows->column()));
+}
+
+}  // namespace penstock

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+
+namespace penstock {
+
+/// One named part of every sample.
+struct Field {
+  std::string name;
+  DType dtype = DType::kUInt8;
+  std::vector<std::int64_t> row_shape;
+  std::int64_t row_bytes = 0;
+};
+
+/// Where rows come from: of one field, or of several that are read together.
+///
+/// Thread-safe; immutable but for what it keeps open.
+class Source {
+ public:
+  Source() = default;
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
+  virtual ~Source() = default;
+
+  [[nodiscard]] virtual std::span<const Field> fields() const noexcept = 0;
+  [[nodiscard]] virtual std::int64_t num_rows() const noexcept = 0;
+
+  /// Rows of each of its files, or arrays in them.
+  [[nodiscard]] virtual std::vector<std::int64_t> rows_per_shard() const = 0;
+  [[nodiscard]] virtual std::int64_t num_shards() const noexcept = 0;
+
+  /// What a row costs: its bytes, and for other work as many as could be copied meanwhile.
+  [[nodiscard]] virtual std::int64_t row_work() const noexcept = 0;
+
+  /// Copies the given rows end to end, in their order, each field into its own buffer.
+  ///
+  /// \param outs  one per field, rows.size() * row_bytes bytes each
+  /// \pre every row is in [0, num_rows())
+  /// \throws Error kShard, kFormat, kSchema when a file can no longer be read, or is not what it was
+  virtual void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) = 0;
+
+  /// Whether it is in use and known to be more than memory can hold.
+  [[nodiscard]] virtual bool exceeds_memory() const noexcept = 0;
+
+  /// Asks the system to read rows soon, when they are more than memory can hold. \pre in range
+  ///
+  /// \throws Error kShard
+  virtual void will_need(std::int64_t first, std::int64_t count) = 0;
+  virtual void will_need(std::span<const std::int64_t> rows) = 0;
+
+  /// Says that rows will not be needed soon. \pre in range
+  virtual void will_not_need(std::span<const std::int64_t> rows) const noexcept = 0;
+
+  /// One of its fields alone.
+  [[nodiscard]] virtual std::shared_ptr<Source> select(std::size_t field) = 0;
+
+  /// Its rows and then those of `other`.
+  ///
+  /// \throws Error kSchema when they are of different kinds, or disagree in dtype or row shape
+  [[nodiscard]] virtual std::shared_ptr<Source> followed_by(const Source& other) const = 0;
+};
+
+}  // namespace penstock
