@@ -20,7 +20,7 @@ class ColumnSource final : public Source, public std::enable_shared_from_this<Co
   [[nodiscard]] std::int64_t num_shards() const noexcept override { return column_->index().num_shards(); }
   [[nodiscard]] std::int64_t row_work() const noexcept override { return field_.row_bytes; }
   void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) override;
-  [[nodiscard]] bool exceeds_memory() const noexcept override { return column_->exceeds_memory(); }
+  [[nodiscard]] bool asks_ahead() const noexcept override { return column_->exceeds_memory(); }
   void will_need(std::int64_t first, std::int64_t count) override { column_->will_need(first, count); }
   void will_need(std::span<const std::int64_t> rows) override { column_->will_need(rows); }
   void will_not_need(std::span<const std::int64_t> rows) const noexcept override {

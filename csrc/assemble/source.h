@@ -46,10 +46,11 @@ class Source {
   /// \throws Error kShard, kFormat, kSchema when a file can no longer be read, or is not what it was
   virtual void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) = 0;
 
-  /// Whether it is in use and known to be more than memory can hold.
-  [[nodiscard]] virtual bool exceeds_memory() const noexcept = 0;
+  /// Whether its rows are better asked for before they are read: it is in use, and reading them waits for a
+  /// disk.
+  [[nodiscard]] virtual bool asks_ahead() const noexcept = 0;
 
-  /// Asks the system to read rows soon, when they are more than memory can hold. \pre in range
+  /// Asks the system to read rows soon, where that may help. \pre in range
   ///
   /// \throws Error kShard
   virtual void will_need(std::int64_t first, std::int64_t count) = 0;

@@ -53,9 +53,9 @@ void Table::will_not_need(std::span<const std::int64_t> rows) const noexcept {
   for (const auto& source : sources_) source->will_not_need(rows);
 }
 
-bool Table::exceeds_memory() const noexcept {
+bool Table::asks_ahead() const noexcept {
   return std::any_of(sources_.begin(), sources_.end(),
-                     [](const auto& source) { return source->exceeds_memory(); });
+                     [](const auto& source) { return source->asks_ahead(); });
 }
 
 std::shared_ptr<Table> Table::select(std::size_t field) const {

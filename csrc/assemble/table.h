@@ -47,8 +47,8 @@ class Table {
   /// Says that these rows will not be needed soon.
   void will_not_need(std::span<const std::int64_t> rows) const noexcept;
 
-  /// Whether a source is in use that is more than memory can hold.
-  [[nodiscard]] bool exceeds_memory() const noexcept;
+  /// Whether rows are better asked for before they are read: see Source.
+  [[nodiscard]] bool asks_ahead() const noexcept;
 
   /// One field alone. \pre it exists
   [[nodiscard]] std::shared_ptr<Table> select(std::size_t field) const;

@@ -4,12 +4,12 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "base/error.h"
 #include "bindings/bind.h"
 #include "bindings/gil.h"
+#include "bindings/raw.h"
 #include "bindings/rows.h"
 #include "bindings/tensors.h"
 #include "index/column.h"
@@ -20,14 +20,6 @@ namespace py = pybind11;
 
 namespace penstock {
 namespace {
-
-using RawTuple = std::tuple<std::string, std::vector<std::int64_t>, std::uint64_t>;
-
-DType dtype_named(const std::string& name) {
-  const auto dtype = dtype_from_name(name);
-  if (!dtype) throw Error(ErrorKind::kSchema, "there is no such dtype").found("'" + name + "'");
-  return *dtype;
-}
 
 FileAccess access_named(const std::string& name) {
   if (name == "auto") return FileAccess::kAuto;
@@ -40,20 +32,10 @@ FileAccess access_named(const std::string& name) {
 
 std::unique_ptr<FileSet> open_files(const std::vector<std::string>& paths, const std::optional<RawTuple>& raw,
                                     const std::string& access) {
-  std::optional<RawFormat> format;
-  if (raw) format = RawFormat{dtype_named(std::get<0>(*raw)), std::get<1>(*raw), std::get<2>(*raw)};
+  const std::optional<RawFormat> format = raw_format(raw);
   const FileAccess how = access_named(access);
   const GilReleased unlocked;
   return std::make_unique<FileSet>(paths, format, how);
-}
-
-const char* container_name(const FileSet& files) {
-  switch (files.container()) {
-    case Container::kArray: return "array";
-    case Container::kSequence: return "sequence";
-    case Container::kMapping: return "mapping";
-  }
-  return "";
 }
 
 std::shared_ptr<Column> column_in_memory(const std::string& name, const std::string& dtype,
@@ -114,7 +96,8 @@ void bind_index(py::module_& module) {
   bind_column_class(module);
   py::class_<FileSet>(module, "FileSet")
       .def(py::init(&open_files), py::arg("paths"), py::arg("raw") = py::none(), py::arg("access") = "auto")
-      .def_property_readonly("container", &container_name)
+      .def_property_readonly("container",
+                             [](const FileSet& self) { return container_name(self.container()); })
       .def_property_readonly("names", &FileSet::names)
       .def("column", &FileSet::column, py::arg("array"), py::arg("field"))
       .def(

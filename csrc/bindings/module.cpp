@@ -7,5 +7,6 @@ PYBIND11_MODULE(_core, module) {
   penstock::bind_index(module);
   penstock::bind_order(module);
   penstock::bind_assemble(module);
+  penstock::bind_files(module);
   penstock::bind_loader(module);
 }

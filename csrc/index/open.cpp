@@ -1,26 +1,14 @@
 #include "index/open.h"
 
 #include <algorithm>
-#include <bit>
 #include <utility>
 
 #include "base/error.h"
-#include "formats/detect.h"
 #include "formats/inflate.h"
+#include "index/header.h"
 
 namespace penstock {
 namespace {
-
-/// What a lone array without a name is called.
-constexpr const char* kLoneArray = "data";
-
-FileLayout parse(const OpenFile& file, const std::optional<RawFormat>& raw) {
-  FileLayout layout = raw ? raw_layout(*raw, file.size()) : parse_file(file);
-  if (layout.container != Container::kArray) return layout;
-  for (ArrayLayout& array : layout.arrays) array.name = kLoneArray;
-  for (RefusedArray& refused : layout.refused) refused.name = kLoneArray;
-  return layout;
-}
 
 std::vector<std::string> names_of(const FileLayout& layout) {
   std::vector<std::string> names;
@@ -38,16 +26,8 @@ std::string list_text(const std::vector<std::string>& names) {
   return names.size() > kMost ? text + ", ... (" + std::to_string(names.size()) + " in all)" : text;
 }
 
-std::string row_text(const ArrayLayout& array) {
-  const std::vector<std::int64_t> row_shape(array.shape.begin() + 1, array.shape.end());
-  return std::string(dtype_name(array.dtype)) + " rows of " + shape_text(row_shape);
-}
-
 RowLayout row_layout(const ArrayLayout& array) {
-  const bool native_is_big = std::endian::native == std::endian::big;
-  return {array.strides.front(),
-          {array.strides.begin() + 1, array.strides.end()},
-          array.byte_swapped != native_is_big};
+  return {array.strides.front(), {array.strides.begin() + 1, array.strides.end()}, is_swapped(array)};
 }
 
 bool same_rows(const ArrayLayout& a, const ArrayLayout& b) {
@@ -71,7 +51,7 @@ FileSet::FileSet(std::span<const std::string> paths, const std::optional<RawForm
   for (const std::string& path : paths) {
     try {
       const OpenFile file(path);
-      files_.push_back({path, file.identity(), parse(file, raw),
+      files_.push_back({path, file.identity(), read_header(file, raw),
                         std::make_shared<FileStorage>(path, file.identity(), access)});
     } catch (Error& error) {
       error.in_file(path);
@@ -173,8 +153,8 @@ std::shared_ptr<Column> FileSet::column(const std::string& array, const std::str
       throw Error(ErrorKind::kSchema, "the shards disagree")
           .in_file(file.path)
           .in_field(field)
-          .needed(row_text(*first) + " as in " + files_.front().path)
-          .found(row_text(layout));
+          .needed(rows_text(*first, 1) + " as in " + files_.front().path)
+          .found(rows_text(layout, 1));
     }
     const RowLayout rows = row_layout(layout);
     if (parts.layouts.empty() || parts.layouts.back() != rows) parts.layouts.push_back(rows);

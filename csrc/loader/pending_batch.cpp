@@ -121,7 +121,7 @@ void PendingBatch::fill(std::int64_t part) noexcept {
     for (std::size_t i = 0; i < outs_.size(); ++i) {
       outs.push_back(outs_[i] + begin * table_.fields()[i].row_bytes);
     }
-    if (exceeds_memory() && end > asked_rows_) ask_for(begin, end);  // else page by page, as each is missed
+    if (asks_ahead() && end > asked_rows_) ask_for(begin, end);  // else page by page, as each is missed
     table_.gather(rows(begin, end), outs);
   } catch (...) {
     fail(part);
@@ -194,7 +194,7 @@ void PendingBatch::cancel() noexcept {
 
 void submit(const std::shared_ptr<PendingBatch>& batch) {
   const std::weak_ptr<PendingBatch> weak = batch;
-  if (batch->exceeds_memory()) {
+  if (batch->asks_ahead()) {
     run_errand([weak] {
       if (const auto alive = weak.lock()) alive->ask_for_rows();
     });

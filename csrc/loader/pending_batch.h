@@ -66,7 +66,7 @@ class PendingBatch {
   void cancel() noexcept;
 
   /// Whether its rows are better asked for before they are read.
-  [[nodiscard]] bool exceeds_memory() const noexcept { return table_.exceeds_memory(); }
+  [[nodiscard]] bool asks_ahead() const noexcept { return table_.asks_ahead(); }
 
   [[nodiscard]] std::int64_t num_rows() const noexcept { return static_cast<std::int64_t>(rows_.size()); }
 

@@ -113,6 +113,12 @@ ForkSafeMutex& opening() {
 
 }  // namespace
 
+std::optional<FileIdentity> identity_of_file(const std::string& path) noexcept {
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  return identity_of(status);
+}
+
 OpenFile::OpenFile(const std::string& path) : path_(path), descriptor_(open_for_reading(path)) {
   try {
     identity_ = identify(path, descriptor_);

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -20,6 +21,9 @@ struct FileIdentity {
 
   friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
 };
+
+/// What a file of that name is at this moment; nothing when there is none.
+[[nodiscard]] std::optional<FileIdentity> identity_of_file(const std::string& path) noexcept;
 
 /// How the bytes of a file are fetched.
 enum class FileAccess : std::uint8_t {

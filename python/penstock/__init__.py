@@ -2,7 +2,16 @@
 
 from penstock.collate import Collate, Samples, collate
 from penstock.config import get_num_threads, set_num_threads, show_config
-from penstock.datasets import ConcatDataset, Dataset, Field, Raw, ShardDataset, Subset, TensorDataset
+from penstock.datasets import (
+    ConcatDataset,
+    Dataset,
+    Field,
+    FileDataset,
+    Raw,
+    ShardDataset,
+    Subset,
+    TensorDataset,
+)
 from penstock.device import Convert, DevicePrefetcher
 from penstock.errors import (
     ArgumentError,
@@ -47,6 +56,7 @@ __all__ = [
     "DistributedSampler",
     "EpisodeSampler",
     "Field",
+    "FileDataset",
     "FormatError",
     "PenstockError",
     "Raw",

@@ -32,7 +32,7 @@ class _TensorSample(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
 
-class _TupleSample(tuple[Tensor, ...]):
+class _TupleSample(tuple[Any, ...]):
     """Likewise a tuple."""
 
 
@@ -42,30 +42,38 @@ class _DictSample(dict[str, Tensor]):
 
 @dataclass(frozen=True)
 class Structure:
-    """How the fields of a sample are put together: a lone tensor, a tuple, or a dict by name."""
+    """How the fields of a sample are put together: a lone tensor, a tuple, a dict by name, or (X, y).
 
-    kind: Literal["tensor", "tuple", "dict"]
+    Attributes:
+        kind: Which of these; "pair" is (X, y).
+        names: Of the fields, in the order of their tensors.
+        first: How X is put together, of all tensors but the last, in a pair.
+    """
+
+    kind: Literal["tensor", "tuple", "dict", "pair"]
     names: tuple[str, ...]
+    first: Structure | None = None
 
     def pack(self, tensors: Sequence[Tensor]) -> Any:
         """Tensors, one per field, as a user expects them of a sample."""
         if self.kind == "tensor":
             return tensors[0]
+        if self.first is not None:
+            return self.first.pack(tensors[:-1]), tensors[-1]
         return tuple(tensors) if self.kind == "tuple" else dict(zip(self.names, tensors, strict=True))
 
     def pack_batch(self, tensors: Sequence[Tensor]) -> Batch:
         """The same for a batch: as `default_collate` does it, where a tuple becomes a list."""
+        if self.first is not None:
+            return [self.first.pack_batch(tensors[:-1]), tensors[-1]]
         return list(tensors) if self.kind == "tuple" else self.pack(tensors)
 
     def pack_marked(self, tensors: Sequence[Tensor]) -> Any:
         """The same for a sample that the default collate shall recognise."""
         if self.kind == "tensor":
             return tensors[0].as_subclass(_TensorSample)
-        return (
-            _TupleSample(tensors)
-            if self.kind == "tuple"
-            else _DictSample(zip(self.names, tensors, strict=True))
-        )
+        packed = self.pack(tensors)
+        return _DictSample(packed) if self.kind == "dict" else _TupleSample(packed)
 
     def unpack(self, packed: Any) -> list[Tensor]:
         """The inverse of `pack`, for an `out=` argument.
@@ -77,6 +85,8 @@ class Structure:
             return [packed]
         if self.kind == "tuple" and isinstance(packed, (tuple, list)) and len(packed) == len(self.names):
             return list(packed)
+        if self.first is not None and isinstance(packed, (tuple, list)) and len(packed) == 2:
+            return [*self.first.unpack(packed[0]), packed[1]]
         if self.kind == "dict" and isinstance(packed, dict) and set(packed) == set(self.names):
             return [packed[name] for name in self.names]
         raise SchemaError(
@@ -146,9 +156,7 @@ class Table:
             return self.gather_into(indices, self._pinned(len(indices)))
         if get_worker_info() is not None:
             _core.set_default_num_threads(1)
-            return self.gather_into(
-                indices, [self._shared(i, len(indices)) for i in range(len(self.fields))]
-            )
+            return self.gather_into(indices, [self._shared(i, len(indices)) for i in range(len(self.fields))])
         return self._from_capsules(self.core.gather(indices), len(indices))
 
     def begin(self, indices: Any, *, pin_memory: bool = False, drop_cache: bool = False) -> Underway:
@@ -334,8 +342,17 @@ class Samples(Sequence[Any]):
 
 def _was_changed(sample: Sample, fields: list[Tensor]) -> bool:
     """Whether anything was done to a sample since it was made of these fields."""
-    same = not isinstance(sample, dict) or list(map(id, sample.values())) == list(map(id, fields))
+    same = isinstance(sample, Tensor) or list(map(id, _flat(sample))) == list(map(id, fields))
     return not same or any(field._version > 0 for field in fields)
+
+
+def _flat(sample: Sample) -> Iterator[Any]:
+    """Its tensors, whatever it has become."""
+    if isinstance(sample, (dict, tuple)):
+        for part in sample.values() if isinstance(sample, dict) else sample:
+            yield from _flat(part)
+    else:
+        yield sample
 
 
 def transformed(transform: Transform, sample: Any, row: Any) -> Any:

@@ -21,7 +21,7 @@ FLOORS = [
     {"report"},
     {"device"},
     {"transforms"},
-    {"config"},
+    {"config", "progress"},
     {"errors", "_core"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}

@@ -1,7 +1,17 @@
 """What there is to load from."""
 
 from penstock.datasets.base import ConcatDataset, Dataset, Field, Subset
+from penstock.datasets.files import FileDataset
 from penstock.datasets.shards import Raw, ShardDataset
 from penstock.datasets.tensors import TensorDataset
 
-__all__ = ["ConcatDataset", "Dataset", "Field", "Raw", "ShardDataset", "Subset", "TensorDataset"]
+__all__ = [
+    "ConcatDataset",
+    "Dataset",
+    "Field",
+    "FileDataset",
+    "Raw",
+    "ShardDataset",
+    "Subset",
+    "TensorDataset",
+]

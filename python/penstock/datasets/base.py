@@ -286,7 +286,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
         if name is None:
             raise AttributeError(f"{type(self).__name__} has no class labels: name their field with target=")
         core = self.table.core.select(self.fields.index(name))
-        labels = Table(core, Structure("tensor", (name,))).gather(np.arange(core.num_rows))[0]
+        labels = Table(core, Structure("tensor", (name,))).gather(self._all_rows())[0]
         if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
             raise SchemaError(
                 "class labels must be whole numbers, one a row",
@@ -409,3 +409,15 @@ def require_tensors(values: Sequence[Any]) -> list[Tensor]:
             )
             raise SchemaError("this is no tensor with rows in host memory", field=str(i), actual=found)
     return list(values)
+
+
+def column_in_memory(name: str, tensor: Tensor) -> _core.Column:
+    """The rows of a tensor, which must live as long; nothing is copied."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    try:
+        capsule = torch.utils.dlpack.to_dlpack(plain)
+    except (BufferError, RuntimeError):  # a dtype that DLPack has no name for: its bits will do
+        bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[plain.element_size()]
+        capsule = torch.utils.dlpack.to_dlpack(plain.view(bits))
+    return _core.Column.in_memory(name, dtype, capsule)

@@ -20,7 +20,7 @@ __all__ = ["Raw", "ShardDataset"]
 
 Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
-_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
+SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _structure(files: _core.FileSet, fields: str | Sequence[str] | None) -> Stru
     if isinstance(fields, str):
         return Structure("tensor", (fields,))
     if fields is not None:
-        return Structure("tuple", _distinct(fields))
+        return Structure("tuple", distinct(fields))
     if files.container == "sequence":
         return Structure("tuple", tuple(files.names))
     return Structure("tensor" if len(files.names) == 1 else "dict", tuple(files.names))
@@ -115,7 +115,7 @@ def _open_mapping(
         structure = Structure("tensor", (fields,))
     else:
         structure = Structure(
-            "dict" if fields is None else "tuple", _distinct(source if fields is None else fields)
+            "dict" if fields is None else "tuple", distinct(source if fields is None else fields)
         )
     missing = [name for name in structure.names if name not in source]
     if missing:
@@ -130,7 +130,7 @@ def _column_of(name: str, paths: Paths, raw: Raw | None) -> _core.Column:
     return files.column(files.names[0] if len(files.names) == 1 else name, name)
 
 
-def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+def distinct(names: Iterable[str]) -> tuple[str, ...]:
     names = tuple(names)
     if not names or len(set(names)) != len(names):
         raise SchemaError("fields= must name one or more fields, each once", actual=repr(names))
@@ -168,11 +168,11 @@ def resolve_paths(source: Paths, *, any_suffix: bool = False) -> list[str]:
         paths = [os.fspath(source)]
     if not paths:
         raise SchemaError(
-            "no data file is there", path=str(source), expected=f"files like *{', *'.join(_SUFFIXES)}"
+            "no data file is there", path=str(source), expected=f"files like *{', *'.join(SUFFIXES)}"
         )
     return [os.path.abspath(path) for path in paths]
 
 
 def _data_files(folder: Path, any_suffix: bool) -> list[str]:
     entries = (entry for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
-    return sorted(entry.path for entry in entries if any_suffix or entry.name.lower().endswith(_SUFFIXES))
+    return sorted(entry.path for entry in entries if any_suffix or entry.name.lower().endswith(SUFFIXES))

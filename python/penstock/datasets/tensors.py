@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from penstock import _core
 from penstock.collate import Structure, Table
-from penstock.datasets.base import Dataset, require_tensors
+from penstock.datasets.base import Dataset, column_in_memory, require_tensors
 from penstock.errors import SchemaError
 
 __all__ = ["TensorDataset"]
@@ -35,7 +34,7 @@ class TensorDataset(Dataset):
             raise SchemaError("a dataset needs at least one tensor")
         self.tensors = tuple(require_tensors(tensors))
         names = tuple(str(i) for i in range(len(tensors)))
-        columns = [_column(name, tensor) for name, tensor in zip(names, tensors, strict=True)]
+        columns = [column_in_memory(name, tensor) for name, tensor in zip(names, tensors, strict=True)]
         super().__init__(Table(_core.Table(columns), Structure("tuple", names)), target=target)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -49,14 +48,3 @@ class TensorDataset(Dataset):
 
 def _rebuild(tensors: tuple[Tensor, ...], target: str | None) -> TensorDataset:
     return TensorDataset(*tensors, target=target)
-
-
-def _column(name: str, tensor: Tensor) -> _core.Column:
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    plain = tensor.detach().resolve_conj().resolve_neg()
-    try:
-        capsule = torch.utils.dlpack.to_dlpack(plain)
-    except (BufferError, RuntimeError):  # a dtype that DLPack has no name for: its bits will do
-        bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[plain.element_size()]
-        capsule = torch.utils.dlpack.to_dlpack(plain.view(bits))
-    return _core.Column.in_memory(name, dtype, capsule)

@@ -1,0 +1,245 @@
+#include "assemble/file_source.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "assemble/strided.h"
+#include "assemble/thread_pool.h"
+#include "base/error.h"
+#include "formats/inflate.h"
+#include "index/file_indexer.h"
+#include "index/header.h"
+#include "storage/buffered_file.h"
+#include "storage/file.h"
+
+namespace penstock {
+namespace {
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+bool is_as_indexed(const OpenFile& file, const FileStamp& stamp) {
+  return file.identity().size == stamp.size && file.identity().mtime_ns == stamp.mtime_ns;
+}
+
+std::span<std::byte> place(std::byte* out, const FileField& field) {
+  return {out, static_cast<std::size_t>(field.bytes)};
+}
+
+/// An array that lies scattered, or is of the other byte order, through a copy of its part of the file.
+void read_scattered(const OpenFile& file, const ArrayLayout& array, std::byte* out) {
+  const auto bytes = spanned_bytes(array.shape, array.strides, item_bytes(array.dtype));
+  const std::vector<std::byte> copy = file.read(array.offset, bytes.value_or(0));
+  const RowLayout layout{0, array.strides, is_swapped(array)};
+  StridedRow(layout, array.shape, array.dtype).copy(out, copy.data());
+}
+
+void inflate(const std::string& path, const OpenFile& file, const ArrayLayout& array, std::byte* out) {
+  const auto archive = std::make_shared<FileStorage>(path, file.identity(), FileAccess::kRead);
+  InflatedStorage inflated(archive, *array.deflated);
+  const RowLayout layout{0, array.strides, is_swapped(array)};
+  StridedRow(layout, array.shape, array.dtype).copy(out, inflated.data() + array.offset);
+}
+
+/// An array whose place in the file an index does not know.
+void read_array(const std::string& path, const OpenFile& file, const ArrayLayout& array,
+                const FileField& field, std::byte* out) {
+  if (field.bytes == 0) return;
+  if (array.deflated) return inflate(path, file, array, out);
+  if (is_plain(array)) return file.read(array.offset, place(out, field));
+  read_scattered(file, array, out);
+}
+
+std::vector<std::size_t> all_fields(const FileSource::Part& part) {
+  std::vector<std::size_t> fields(part.index->fields().size());
+  std::iota(fields.begin(), fields.end(), std::size_t{0});
+  return fields;
+}
+
+}  // namespace
+
+FileSource::FileSource(Part part) : FileSource(std::vector{part}, all_fields(part)) {}
+
+FileSource::FileSource(std::vector<Part> parts, std::vector<std::size_t> chosen)
+    : parts_(std::move(parts)), chosen_(std::move(chosen)) {
+  first_rows_.push_back(0);
+  for (const Part& part : parts_) first_rows_.push_back(first_rows_.back() + part.index->num_files());
+  for (const std::size_t i : chosen_) {
+    const FileField& field = parts_.front().index->fields()[i];
+    fields_.push_back({field.name, field.dtype, field.shape, field.bytes});
+    row_bytes_ += field.bytes;
+  }
+}
+
+std::vector<std::int64_t> FileSource::rows_per_shard() const {
+  return std::vector<std::int64_t>(static_cast<std::size_t>(num_rows()), 1);
+}
+
+/// To open, look and close takes as long as to copy so much.
+std::int64_t FileSource::row_work() const noexcept {
+  constexpr std::int64_t kToOpen = std::int64_t{32} << 10U;
+  return row_bytes_ + kToOpen;
+}
+
+void FileSource::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) {
+  constexpr std::int64_t kWorthAThread = std::int64_t{1} << 20U;
+  const auto count = static_cast<std::int64_t>(rows.size());
+  if (count == 0) return;
+  const std::int64_t slices =
+      std::min(count, std::clamp<std::int64_t>(count * row_work() / kWorthAThread, 1, num_threads()));
+  run_parallel(slices, [&](std::int64_t slice) {
+    const std::int64_t begin = count * slice / slices;
+    const std::int64_t end = count * (slice + 1) / slices;
+    Outs to(outs.begin(), outs.end());
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] += begin * fields_[i].row_bytes;
+    gather_slice(rows.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)), to);
+  });
+}
+
+void FileSource::gather_slice(std::span<const std::int64_t> rows, Outs outs) {
+  constexpr std::size_t kAhead = 8;
+  for (std::size_t k = 0; k < rows.size(); ++k) {
+    if (k + kAhead < rows.size() && parts_.size() == 1 && parts_.front().cache) {
+      parts_.front().cache->prefetch(rows[k + kAhead]);
+    }
+    take_row(rows[k], outs);
+    for (std::size_t i = 0; i < outs.size(); ++i) outs[i] += fields_[i].row_bytes;
+  }
+}
+
+std::size_t FileSource::part_of(std::int64_t row) const noexcept {
+  const auto next = std::upper_bound(first_rows_.begin(), first_rows_.end(), row);
+  return static_cast<std::size_t>(next - first_rows_.begin()) - 1;
+}
+
+void FileSource::take_row(std::int64_t row, const Outs& outs) {
+  const std::size_t number = parts_.size() == 1 ? 0 : part_of(row);
+  const Part& part = parts_[number];
+  try {
+    if (part.cache) {
+      take_cached(part, row - first_rows_[number], outs);
+    } else {
+      read_file(part, row - first_rows_[number], outs);
+    }
+  } catch (Error& error) {
+    error.at_row(row);
+    throw;
+  }
+}
+
+void FileSource::take_cached(const Part& part, std::int64_t file, const Outs& outs) {
+  const std::byte* from = part.cache->find(file);
+  if (from == nullptr) {
+    read_file(part, file, outs);
+    std::byte* const kept = part.cache->begin(file);
+    if (kept == nullptr) return;
+    std::byte* to = kept;
+    for (std::size_t i = 0; i < outs.size(); ++i) {
+      std::memcpy(to, outs[i], static_cast<std::size_t>(fields_[i].row_bytes));
+      to += fields_[i].row_bytes;
+    }
+    part.cache->done(file, kept);
+    return;
+  }
+  for (std::size_t i = 0; i < outs.size(); ++i) {
+    std::memcpy(outs[i], from, static_cast<std::size_t>(fields_[i].row_bytes));
+    from += fields_[i].row_bytes;
+  }
+}
+
+void FileSource::read_file(const Part& part, std::int64_t number, const Outs& outs) {
+  const FileIndex& index = *part.index;
+  const std::string path = index.path(number);
+  const std::int64_t start = now_ns();
+  try {
+    const OpenFile file(path);
+    const bool as_indexed = is_as_indexed(file, index.stamp(number));
+    std::optional<FileLayout> layout;
+    for (std::size_t i = 0; i < chosen_.size(); ++i) {
+      const FileField& field = index.fields()[chosen_[i]];
+      const std::uint64_t offset = index.offset(number, chosen_[i]);
+      if (as_indexed && offset != FileIndex::kElsewhere) {
+        file.read(offset, place(outs[i], field));
+        continue;
+      }
+      if (!layout) layout = read_sample_header(BufferedFile(file), part.raw);
+      const ArrayLayout& array = matching_array(*layout, field, index.fields().size() == 1, "the index");
+      read_array(path, file, array, field, outs[i]);
+    }
+  } catch (Error& error) {
+    error.in_file(path);
+    throw;
+  }
+  note(now_ns() - start);
+}
+
+/// A read that took longer than any out of memory does: for a while files are asked for before they are
+/// needed.
+void FileSource::note(std::int64_t nanoseconds) noexcept {
+  constexpr std::int64_t kFromADisk = 200'000;
+  constexpr std::int64_t kAWhile = 1'000'000'000;
+  if (nanoseconds > kFromADisk) slow_until_ns_.store(now_ns() + kAWhile, std::memory_order_relaxed);
+}
+
+bool FileSource::asks_ahead() const noexcept {
+  return slow_until_ns_.load(std::memory_order_relaxed) > now_ns();
+}
+
+void FileSource::will_need(std::int64_t first, std::int64_t count) {
+  if (!asks_ahead()) return;
+  for (std::int64_t row = first; row < first + count; ++row) {
+    const std::size_t part = part_of(row);
+    const std::int64_t file = row - first_rows_[part];
+    if (parts_[part].cache && parts_[part].cache->find(file) != nullptr) continue;
+    const int descriptor = ::open(parts_[part].index->path(file).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0) continue;  // whoever reads it says why
+#ifdef POSIX_FADV_WILLNEED
+    ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_WILLNEED);
+#endif
+    ::close(descriptor);
+  }
+}
+
+void FileSource::will_need(std::span<const std::int64_t> rows) {
+  for (const std::int64_t row : rows) will_need(row, 1);
+}
+
+void FileSource::will_not_need(std::span<const std::int64_t> /*rows*/) const noexcept {}
+
+std::shared_ptr<Source> FileSource::select(std::size_t field) {
+  std::vector<Part> parts = parts_;
+  for (Part& part : parts) part.cache.reset();  // its rows hold all fields
+  return std::shared_ptr<Source>(new FileSource(std::move(parts), {chosen_[field]}));
+}
+
+std::shared_ptr<Source> FileSource::followed_by(const Source& other) const {
+  const auto* files = dynamic_cast<const FileSource*>(&other);
+  if (files == nullptr) {
+    throw Error(ErrorKind::kSchema, "rows of shards and files of one sample each cannot be one dataset")
+        .in_field(fields_.front().name)
+        .hint("torch.utils.data.ConcatDataset takes any datasets, sample by sample.");
+  }
+  for (std::size_t i = 0; i < std::max(fields_.size(), files->fields_.size()); ++i) {
+    const bool both = i < fields_.size() && i < files->fields_.size();
+    if (both && fields_[i].dtype == files->fields_[i].dtype &&
+        fields_[i].row_shape == files->fields_[i].row_shape && chosen_[i] == files->chosen_[i]) {
+      continue;
+    }
+    throw Error(ErrorKind::kSchema, "the datasets disagree")
+        .in_field(fields_[std::min(i, fields_.size() - 1)].name);
+  }
+  std::vector<Part> parts = parts_;
+  parts.insert(parts.end(), files->parts_.begin(), files->parts_.end());
+  return std::shared_ptr<Source>(new FileSource(std::move(parts), chosen_));
+}
+
+}  // namespace penstock

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "assemble/row_cache.h"
+#include "assemble/source.h"
+#include "formats/raw.h"
+#include "index/file_index.h"
+
+namespace penstock {
+
+/// Rows that are files: row i is what file i of an index holds, an array to a field.
+///
+/// A row takes one open, a look whether the file is the one that was indexed, one read a field straight into
+/// the batch, one close. A file that has been replaced since is taken as it is now, after its header has been
+/// read again. No descriptor is kept.
+class FileSource final : public Source {
+ public:
+  /// Files of one index.
+  struct Part {
+    std::shared_ptr<const FileIndex> index;
+    std::optional<RawFormat> raw;
+    std::shared_ptr<RowCache> cache;  ///< none: every row is read every time
+  };
+
+  explicit FileSource(Part part);
+
+  [[nodiscard]] std::span<const Part> parts() const noexcept { return parts_; }
+
+  [[nodiscard]] std::span<const Field> fields() const noexcept override { return fields_; }
+  [[nodiscard]] std::int64_t num_rows() const noexcept override { return first_rows_.back(); }
+  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
+  [[nodiscard]] std::int64_t num_shards() const noexcept override { return num_rows(); }
+  [[nodiscard]] std::int64_t row_work() const noexcept override;
+  void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) override;
+  [[nodiscard]] bool asks_ahead() const noexcept override;
+  void will_need(std::int64_t first, std::int64_t count) override;
+  void will_need(std::span<const std::int64_t> rows) override;
+  void will_not_need(std::span<const std::int64_t> rows) const noexcept override;
+  [[nodiscard]] std::shared_ptr<Source> select(std::size_t field) override;
+  [[nodiscard]] std::shared_ptr<Source> followed_by(const Source& other) const override;
+
+ private:
+  using Outs = std::vector<std::byte*>;
+
+  FileSource(std::vector<Part> parts, std::vector<std::size_t> chosen);
+
+  [[nodiscard]] std::size_t part_of(std::int64_t row) const noexcept;
+  void gather_slice(std::span<const std::int64_t> rows, Outs outs);
+  void take_row(std::int64_t row, const Outs& outs);
+  void take_cached(const Part& part, std::int64_t file, const Outs& outs);
+  void read_file(const Part& part, std::int64_t file, const Outs& outs);
+  void note(std::int64_t nanoseconds) noexcept;
+
+  std::vector<Part> parts_;
+  std::vector<std::int64_t> first_rows_;  ///< of each part, and the number of all rows
+  std::vector<std::size_t> chosen_;       ///< which of the indexes' fields
+  std::vector<Field> fields_;
+  std::int64_t row_bytes_ = 0;
+  std::atomic<std::int64_t> slow_until_ns_{0};
+};
+
+}  // namespace penstock

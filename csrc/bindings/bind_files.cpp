@@ -1,0 +1,213 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "assemble/file_source.h"
+#include "assemble/row_cache.h"
+#include "assemble/thread_pool.h"
+#include "base/error.h"
+#include "bindings/bind.h"
+#include "bindings/gil.h"
+#include "bindings/raw.h"
+#include "index/file_index.h"
+#include "index/file_indexer.h"
+#include "index/folder.h"
+#include "storage/available_memory.h"
+
+namespace py = pybind11;
+
+namespace penstock {
+namespace {
+
+using Int64Array = py::array_t<std::int64_t>;
+using Names = std::vector<std::string>;  // bytes or str; paths are bytes
+
+Strings strings_of(const Names& names) {
+  Strings strings;
+  for (const std::string& name : names) strings.add(name);
+  return strings;
+}
+
+// --- making an index -------------------------------------------------------------------------------------
+
+/// Files that are given by name, or, without names, all that are found.
+std::unique_ptr<FileIndexer> make_indexer(const std::string& root, const std::string& recipe,
+                                          const std::optional<Names>& names, const Names& suffixes,
+                                          const Names& fields, const std::optional<RawTuple>& raw,
+                                          const std::shared_ptr<const FileIndex>& known) {
+  FileIndexer::Request request{root, recipe, raw_format(raw), fields, {}, {}, {}, known};
+  if (names) {
+    request.names = strings_of(*names);
+    return std::make_unique<FileIndexer>(std::move(request));
+  }
+  const GilReleased unlocked;
+  Folder folder = list_folder(root, suffixes);
+  request.names = std::move(folder.files);
+  request.folders = std::move(folder.folders);
+  request.changed = std::move(folder.changed);
+  return std::make_unique<FileIndexer>(std::move(request));
+}
+
+/// Reads the headers of files [begin, end), by all threads.
+void read_headers(FileIndexer& indexer, std::int64_t begin, std::int64_t end) {
+  constexpr std::int64_t kFilesAtATime = 64;
+  const GilReleased unlocked;
+  end = std::min(end, indexer.num_files());
+  indexer.read_first();
+  run_parallel((end - begin + kFilesAtATime - 1) / kFilesAtATime, [&](std::int64_t part) {
+    const std::int64_t first = begin + part * kFilesAtATime;
+    indexer.read(first, std::min(first + kFilesAtATime, end));
+  });
+}
+
+/// (file, path, system's error number, what is wrong) of each.
+py::list failures(const FileIndexer& indexer) {
+  py::list list;
+  for (const FileIndexer::Failure& failure : indexer.failures()) {
+    list.append(py::make_tuple(failure.file, py::bytes(failure.error.path()), failure.error.system_code(),
+                               failure.error.problem()));
+  }
+  return list;
+}
+
+void raise_first(const FileIndexer& indexer) {
+  const auto failures = indexer.failures();
+  if (!failures.empty()) throw failures.front().error;
+}
+
+// --- an index --------------------------------------------------------------------------------------------
+
+std::shared_ptr<FileIndex> index_from_bytes(const py::bytes& bytes) {
+  const auto image = static_cast<std::string_view>(bytes);
+  auto memory = std::make_shared<SharedMemory>(image.size());
+  std::copy(image.begin(), image.end(), reinterpret_cast<char*>(memory->data()));
+  return std::make_shared<FileIndex>(std::move(memory));
+}
+
+std::shared_ptr<FileIndex> index_in_file(const std::string& path) {
+  try {
+    return std::make_shared<FileIndex>(SharedMemory::map_file(path));
+  } catch (Error& error) {
+    error.in_file(path);
+    throw;
+  }
+}
+
+/// Names as text, each without the first of the suffixes that it ends with; of some files, or of all.
+py::list ids_of(const FileIndex& index, const std::optional<Int64Array>& files, const Names& suffixes) {
+  const std::int64_t count = files ? files->size() : index.num_files();
+  py::list ids(static_cast<py::ssize_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t file = files ? files->data()[i] : i;
+    if (file < 0 || file >= index.num_files()) throw py::index_error();
+    std::string_view name = index.name(file);
+    for (const std::string& suffix : suffixes) {
+      if (!name.ends_with(suffix)) continue;
+      name.remove_suffix(suffix.size());
+      break;
+    }
+    PyObject* text = PyUnicode_DecodeFSDefaultAndSize(name.data(), static_cast<py::ssize_t>(name.size()));
+    if (text == nullptr) throw py::error_already_set();
+    PyList_SET_ITEM(ids.ptr(), static_cast<py::ssize_t>(i), text);
+  }
+  return ids;
+}
+
+/// The number of each file, -1 for those that are not there.
+Int64Array find_all(const FileIndex& index, const Names& names) {
+  Int64Array files(static_cast<py::ssize_t>(names.size()));
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    files.mutable_data()[i] = index.find(names[i]).value_or(-1);
+  }
+  return files;
+}
+
+const char* container_of(const FileIndex& index) { return container_name(index.container()); }
+
+// --- rows ------------------------------------------------------------------------------------------------
+
+std::int64_t row_bytes_of(const FileIndex& index) {
+  std::int64_t bytes = 0;
+  for (const FileField& field : index.fields()) bytes += field.bytes;
+  return bytes;
+}
+
+std::shared_ptr<RowCache> make_cache(const FileIndex& index, std::optional<std::uint64_t> budget_bytes) {
+  const std::uint64_t budget = budget_bytes.value_or(available_memory() / 2);
+  return std::make_shared<RowCache>(index.num_files(), row_bytes_of(index), budget);
+}
+
+std::shared_ptr<RowCache> cache_from(const FileIndex& index, int descriptor) {
+  return std::make_shared<RowCache>(SharedMemory::from_descriptor(descriptor), index.num_files(),
+                                    row_bytes_of(index));
+}
+
+std::shared_ptr<FileSource> make_source(const std::shared_ptr<FileIndex>& index,
+                                        const std::optional<RawTuple>& raw,
+                                        const std::shared_ptr<RowCache>& cache) {
+  return std::make_shared<FileSource>(FileSource::Part{index, raw_format(raw), cache});
+}
+
+void bind_index_classes(py::module_& module) {
+  py::class_<FileIndexer>(module, "FileIndexer")
+      .def(py::init(&make_indexer), py::arg("root"), py::arg("recipe"), py::arg("names"), py::arg("suffixes"),
+           py::arg("fields"), py::arg("raw"), py::arg("known"))
+      .def_property_readonly("num_files", &FileIndexer::num_files)
+      .def("read", &read_headers, py::arg("begin"), py::arg("end"))
+      .def("failures", &failures)
+      .def("raise_first", &raise_first)
+      .def("finish", &FileIndexer::finish, py::call_guard<py::gil_scoped_release>());
+  py::class_<FileIndex, std::shared_ptr<FileIndex>>(module, "FileIndex")
+      .def_static("open", &index_in_file, py::arg("path"))
+      .def_static("from_bytes", &index_from_bytes, py::arg("image"))
+      .def_static(
+          "from_descriptor",
+          [](int descriptor) {
+            return std::make_shared<FileIndex>(SharedMemory::from_descriptor(descriptor));
+          },
+          py::arg("descriptor"))
+      .def_property_readonly("num_files", &FileIndex::num_files)
+      .def_property_readonly("container", &container_of)
+      .def_property_readonly("root", [](const FileIndex& self) { return py::bytes(self.root()); })
+      .def_property_readonly("recipe", [](const FileIndex& self) { return py::bytes(self.recipe()); })
+      .def_property_readonly("fields",
+                             [](const FileIndex& self) {
+                               Names names;
+                               for (const FileField& field : self.fields()) names.push_back(field.name);
+                               return names;
+                             })
+      .def_property_readonly("image",
+                             [](const FileIndex& self) {
+                               const auto image = self.image().bytes();
+                               return py::bytes(reinterpret_cast<const char*>(image.data()), image.size());
+                             })
+      .def_property_readonly("descriptor", [](const FileIndex& self) { return self.image().descriptor(); })
+      .def_property_readonly("fingerprint", &FileIndex::fingerprint)
+      .def("ids", &ids_of, py::arg("files"), py::arg("suffixes"))
+      .def("find", &find_all, py::arg("names"))
+      .def("same_files_as", &FileIndex::same_files_as, py::arg("other"))
+      .def("is_current", &FileIndex::is_current, py::call_guard<py::gil_scoped_release>())
+      .def("write", &FileIndex::write, py::arg("path"), py::call_guard<py::gil_scoped_release>());
+}
+
+}  // namespace
+
+void bind_files(py::module_& module) {
+  bind_index_classes(module);
+  py::class_<RowCache, std::shared_ptr<RowCache>>(module, "RowCache")
+      .def(py::init(&make_cache), py::arg("index"), py::arg("budget_bytes"))
+      .def_static("from_descriptor", &cache_from, py::arg("index"), py::arg("descriptor"))
+      .def_property_readonly("rows_kept", &RowCache::rows_kept)
+      .def_property_readonly("descriptor", [](const RowCache& self) { return self.memory().descriptor(); });
+  py::class_<FileSource, Source, std::shared_ptr<FileSource>>(module, "FileSource")
+      .def(py::init(&make_source), py::arg("index"), py::arg("raw"), py::arg("cache"));
+}
+
+}  // namespace penstock

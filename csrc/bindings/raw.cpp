@@ -1,0 +1,27 @@
+#include "bindings/raw.h"
+
+#include "base/error.h"
+
+namespace penstock {
+
+DType dtype_named(const std::string& name) {
+  const auto dtype = dtype_from_name(name);
+  if (!dtype) throw Error(ErrorKind::kSchema, "there is no such dtype").found("'" + name + "'");
+  return *dtype;
+}
+
+std::optional<RawFormat> raw_format(const std::optional<RawTuple>& raw) {
+  if (!raw) return std::nullopt;
+  return RawFormat{dtype_named(std::get<0>(*raw)), std::get<1>(*raw), std::get<2>(*raw)};
+}
+
+const char* container_name(Container container) noexcept {
+  switch (container) {
+    case Container::kArray: return "array";
+    case Container::kSequence: return "sequence";
+    case Container::kMapping: return "mapping";
+  }
+  return "";
+}
+
+}  // namespace penstock

@@ -1,0 +1,338 @@
+#include "index/file_index.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <numeric>
+#include <system_error>
+#include <utility>
+
+#include "base/checksum.h"
+#include "base/error.h"
+#include "base/text.h"
+
+namespace penstock {
+namespace {
+
+constexpr std::array<char, 8> kMagic = {'P', 'E', 'N', 'S', 'T', 'I', 'D', 'X'};
+constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kByteOrder = 0x01020304;
+constexpr std::size_t kUnit = 8;
+
+struct Header {
+  std::array<char, 8> magic = kMagic;
+  std::uint32_t byte_order = kByteOrder;
+  std::uint32_t version = kVersion;
+  std::uint64_t image_bytes = 0;
+  std::uint64_t checksum = 0;  ///< of all that follows the header, and of the numbers below
+  std::uint64_t files = 0;
+  std::uint64_t folders = 0;
+  std::uint64_t fields = 0;
+  std::uint64_t field_bytes = 0;
+  std::uint64_t root_bytes = 0;
+  std::uint64_t recipe_bytes = 0;
+  std::uint64_t name_bytes = 0;
+  std::uint64_t folder_bytes = 0;
+  std::uint64_t container = 0;
+};
+
+std::uint64_t checksum_of(Header header, Bytes rest) {
+  header.checksum = 0;
+  return checksum(std::as_bytes(std::span(&header, 1))) ^ checksum(rest);
+}
+
+constexpr std::size_t padded(std::size_t bytes) { return (bytes + kUnit - 1) / kUnit * kUnit; }
+
+template <typename T>
+Bytes bytes_of(const std::vector<T>& items) {
+  return std::as_bytes(std::span(items));
+}
+
+// --- fields, as text in an image -------------------------------------------------------------------------
+
+void append_number(std::string& text, std::uint64_t number) {
+  text.append(reinterpret_cast<const char*>(&number), sizeof(number));
+}
+
+std::string fields_text(std::span<const FileField> fields) {
+  std::string text;
+  for (const FileField& field : fields) {
+    append_number(text, field.name.size());
+    text += field.name;
+    append_number(text, static_cast<std::uint64_t>(field.dtype));
+    append_number(text, field.shape.size());
+    for (const std::int64_t length : field.shape) append_number(text, static_cast<std::uint64_t>(length));
+  }
+  return text;
+}
+
+Error damaged(const char* what) { return format_error("the index file is damaged").found(what); }
+
+/// Takes numbers and texts off the front.
+class Reader {
+ public:
+  explicit Reader(std::string_view text) : text_(text) {}
+
+  std::uint64_t number() {
+    std::uint64_t number = 0;
+    std::memcpy(&number, take(sizeof(number)).data(), sizeof(number));
+    return number;
+  }
+
+  std::string_view take(std::uint64_t bytes) {
+    if (bytes > text_.size()) throw damaged("fields that are cut short");
+    const std::string_view taken = text_.substr(0, bytes);
+    text_.remove_prefix(bytes);
+    return taken;
+  }
+
+ private:
+  std::string_view text_;
+};
+
+std::int64_t bytes_of_array(DType dtype, const std::vector<std::int64_t>& shape) {
+  const auto strides = contiguous_strides(shape, item_bytes(dtype));
+  const auto bytes = strides ? spanned_bytes(shape, *strides, item_bytes(dtype)) : std::nullopt;
+  if (!bytes) throw damaged("an impossible shape");
+  return static_cast<std::int64_t>(*bytes);
+}
+
+std::vector<FileField> fields_from(std::string_view text, std::uint64_t count) {
+  constexpr std::uint64_t kMostDims = 64;
+  Reader reader(text);
+  std::vector<FileField> fields;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    FileField field;
+    field.name = reader.take(reader.number());
+    const std::uint64_t dtype = reader.number();
+    if (dtype > static_cast<std::uint64_t>(DType::kFloat4E2M1FNx2)) throw damaged("an unknown dtype");
+    field.dtype = static_cast<DType>(dtype);
+    const std::uint64_t dims = reader.number();
+    if (dims > kMostDims) throw damaged("too many dimensions");
+    for (std::uint64_t d = 0; d < dims; ++d) {
+      field.shape.push_back(static_cast<std::int64_t>(reader.number()));
+      if (field.shape.back() < 0) throw damaged("a negative length");
+    }
+    field.bytes = bytes_of_array(field.dtype, field.shape);
+    fields.push_back(std::move(field));
+  }
+  return fields;
+}
+
+// --- sections --------------------------------------------------------------------------------------------
+
+/// The sections of an image, one after the other.
+class Sections {
+ public:
+  explicit Sections(Bytes bytes) : bytes_(bytes) {}
+
+  template <typename T>
+  std::span<const T> take(std::uint64_t count) {
+    const auto size = checked_multiply(count, sizeof(T));
+    if (!size || *size > bytes_.size()) throw damaged("sections that are cut short");
+    const auto* items = reinterpret_cast<const T*>(bytes_.data());
+    bytes_ = bytes_.subspan(std::min(padded(*size), bytes_.size()));
+    return {items, static_cast<std::size_t>(count)};
+  }
+
+  std::string_view text(std::uint64_t size) {
+    const std::span<const char> characters = take<char>(size);
+    return {characters.data(), characters.size()};
+  }
+
+ private:
+  Bytes bytes_;
+};
+
+/// Ends of strings grow, and none lies past the text.
+void require_ends(std::span<const std::uint64_t> ends, std::uint64_t text_bytes) {
+  if (!std::is_sorted(ends.begin(), ends.end())) throw damaged("names out of order");
+  if ((ends.empty() ? 0 : ends.back()) != text_bytes) throw damaged("names that do not add up");
+}
+
+std::string_view slice(std::string_view text, std::span<const std::uint64_t> ends, std::size_t i) noexcept {
+  const std::uint64_t begin = i == 0 ? 0 : ends[i - 1];
+  return text.substr(begin, ends[i] - begin);
+}
+
+Header header_of(Bytes image) {
+  Header header;
+  if (image.size() < sizeof(Header))
+    throw format_error("this is no index file").found(bytes_text(image.size()));
+  std::memcpy(&header, image.data(), sizeof(Header));
+  if (header.magic != kMagic) throw format_error("this is no index file").found("another kind of file");
+  if (header.byte_order != kByteOrder || header.version != kVersion) {
+    throw format_error("the index file is of another version of Penstock, or another kind of machine")
+        .needed("version " + std::to_string(kVersion))
+        .found("version " + std::to_string(header.version));
+  }
+  if (header.image_bytes != image.size()) {
+    throw damaged("another length than it says").needed(bytes_text(header.image_bytes));
+  }
+  if (header.checksum != checksum_of(header, image.subspan(sizeof(Header)))) {
+    throw damaged("a checksum that is wrong");
+  }
+  return header;
+}
+
+Error unwritable(const std::string& path, int code) {
+  Error error(ErrorKind::kShard,
+              "the index file cannot be written: " + std::generic_category().message(code));
+  error.in_file(path).system_code(code);
+  return error;
+}
+
+void write_fully(const std::string& path, int descriptor, Bytes bytes) {
+  while (!bytes.empty()) {
+    const auto count = ::write(descriptor, bytes.data(), bytes.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw unwritable(path, errno);
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+  }
+  if (::fsync(descriptor) != 0) throw unwritable(path, errno);
+}
+
+}  // namespace
+
+std::shared_ptr<FileIndex> FileIndex::make(const Parts& parts) {
+  const std::string fields = fields_text(parts.fields);
+  Header header;
+  header.files = parts.names.size();
+  header.folders = parts.folders.size();
+  header.fields = parts.fields.size();
+  header.field_bytes = fields.size();
+  header.root_bytes = parts.root.size();
+  header.recipe_bytes = parts.recipe.size();
+  header.name_bytes = parts.names.text().size();
+  header.folder_bytes = parts.folders.text().size();
+  header.container = static_cast<std::uint64_t>(parts.container);
+  const std::array<Bytes, 10> sections = {
+      bytes_of(parts.stamps),
+      bytes_of(parts.offsets),
+      std::as_bytes(parts.names.ends()),
+      bytes_of(parts.changed),
+      std::as_bytes(parts.folders.ends()),
+      as_bytes(fields),
+      as_bytes(parts.root),
+      as_bytes(parts.recipe),
+      as_bytes(parts.names.text()),
+      as_bytes(parts.folders.text()),
+  };
+  header.image_bytes =
+      std::accumulate(sections.begin(), sections.end(), static_cast<std::uint64_t>(sizeof(Header)),
+                      [](std::uint64_t sum, Bytes section) { return sum + padded(section.size()); });
+  auto image = std::make_shared<SharedMemory>(header.image_bytes);
+  std::byte* to = image->data() + sizeof(Header);
+  for (const Bytes section : sections) {
+    std::copy(section.begin(), section.end(), to);
+    to += padded(section.size());
+  }
+  header.checksum = checksum_of(header, image->bytes().subspan(sizeof(Header)));
+  std::memcpy(image->data(), &header, sizeof(Header));
+  return std::make_shared<FileIndex>(std::move(image));
+}
+
+FileIndex::FileIndex(std::shared_ptr<SharedMemory> image) : image_(std::move(image)) { take_apart(); }
+
+void FileIndex::take_apart() {
+  const Header header = header_of(image_->bytes());
+  fingerprint_ = header.checksum;
+  Sections sections(image_->bytes().subspan(sizeof(Header)));
+  stamps_ = sections.take<FileStamp>(header.files);
+  const auto offsets = checked_multiply(header.files, header.fields);
+  if (!offsets || header.container > static_cast<std::uint64_t>(Container::kMapping))
+    throw damaged("its header");
+  offsets_ = sections.take<std::uint64_t>(*offsets);
+  name_ends_ = sections.take<std::uint64_t>(header.files);
+  changed_ = sections.take<std::int64_t>(header.folders);
+  folder_ends_ = sections.take<std::uint64_t>(header.folders);
+  fields_ = fields_from(sections.text(header.field_bytes), header.fields);
+  root_ = sections.text(header.root_bytes);
+  recipe_ = sections.text(header.recipe_bytes);
+  names_ = sections.text(header.name_bytes);
+  folders_ = sections.text(header.folder_bytes);
+  container_ = static_cast<Container>(header.container);
+  require_ends(name_ends_, names_.size());
+  require_ends(folder_ends_, folders_.size());
+  for (const FileStamp& stamp : stamps_) file_bytes_ += stamp.size;
+}
+
+std::string_view FileIndex::name(std::int64_t file) const noexcept {
+  return slice(names_, name_ends_, static_cast<std::size_t>(file));
+}
+
+std::string FileIndex::path(std::int64_t file) const {
+  const std::string_view name = this->name(file);
+  std::string path;
+  path.reserve(root_.size() + 1 + name.size());
+  return path.append(root_).append("/").append(name);
+}
+
+const FileStamp& FileIndex::stamp(std::int64_t file) const noexcept {
+  return stamps_[static_cast<std::size_t>(file)];
+}
+
+std::uint64_t FileIndex::offset(std::int64_t file, std::size_t field) const noexcept {
+  return offsets_[static_cast<std::size_t>(file) * fields_.size() + field];
+}
+
+std::optional<std::int64_t> FileIndex::find(std::string_view name) const noexcept {
+  std::int64_t low = 0;
+  std::int64_t high = num_files();
+  while (low < high) {
+    const std::int64_t middle = low + (high - low) / 2;
+    if (this->name(middle) < name) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  if (low == num_files() || this->name(low) != name) return std::nullopt;
+  return low;
+}
+
+bool FileIndex::is_current() const {
+  if (changed_.empty()) return false;
+  for (std::size_t i = 0; i < changed_.size(); ++i) {
+    const std::string below(slice(folders_, folder_ends_, i));
+    try {
+      if (changed_[i] == 0 || folder_changed(below.empty() ? root_ : root_ + "/" + below) != changed_[i]) {
+        return false;
+      }
+    } catch (const Error&) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool FileIndex::same_files_as(const FileIndex& other) const noexcept {
+  return names_ == other.names_ && std::ranges::equal(name_ends_, other.name_ends_) &&
+         std::ranges::equal(stamps_, other.stamps_) && std::ranges::equal(offsets_, other.offsets_);
+}
+
+void FileIndex::write(const std::string& path) const {
+  std::string unfinished = path + ".XXXXXX";
+  const int descriptor = ::mkostemp(unfinished.data(), O_CLOEXEC);
+  if (descriptor < 0) throw unwritable(path, errno);
+  try {
+    write_fully(path, descriptor, image_->bytes());
+    constexpr mode_t kReadableByAll = 0644;
+    if (::fchmod(descriptor, kReadableByAll) != 0 || ::rename(unfinished.c_str(), path.c_str()) != 0) {
+      throw unwritable(path, errno);
+    }
+  } catch (...) {
+    ::close(descriptor);
+    ::unlink(unfinished.c_str());
+    throw;
+  }
+  ::close(descriptor);
+}
+
+}  // namespace penstock

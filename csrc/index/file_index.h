@@ -1,0 +1,124 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/dtype.h"
+#include "formats/layout.h"
+#include "index/folder.h"
+#include "storage/shared_memory.h"
+
+namespace penstock {
+
+/// One array that every file of an index holds, of the same dtype and shape.
+struct FileField {
+  std::string name;
+  DType dtype = DType::kUInt8;
+  std::vector<std::int64_t> shape;
+  std::int64_t bytes = 0;  ///< of the whole array
+};
+
+/// What tells that a file is the one whose header was read.
+struct FileStamp {
+  std::uint64_t size = 0;
+  std::int64_t mtime_ns = 0;
+
+  friend bool operator==(const FileStamp&, const FileStamp&) = default;
+};
+
+/// Many files that hold one sample each: their names, stamps, and where their arrays lie.
+///
+/// All of it is one image in memory, which is what an index file holds, what a worker process maps, and what
+/// a pickle carries; so a million files cost no more than their names and some 30 bytes each. Everything in
+/// an image is checked when it is opened.
+///
+/// Image, version 1, in this machine's byte order (another one is refused); sections begin at multiples of 8:
+///     header; FileStamp[files]; u64 offsets[files * fields]; u64 ends of file names[files];
+///     i64 changed[folders]; u64 ends of folder names[folders]; fields; root; recipe; file names; folder
+///     names
+///
+/// Immutable; thread-safe.
+class FileIndex {
+ public:
+  /// The offset of an array that does not lie end to end in its file: its header must be read again.
+  static constexpr std::uint64_t kElsewhere = UINT64_MAX;
+
+  /// What an image is made of.
+  struct Parts {
+    std::string root;
+    std::string recipe;  ///< what was asked for, in words of the maker; compared, not understood
+    Container container = Container::kArray;
+    std::vector<FileField> fields;
+    Strings names;  ///< below the root
+    std::vector<FileStamp> stamps;
+    std::vector<std::uint64_t> offsets;  ///< files * fields
+    Strings folders;
+    std::vector<std::int64_t> changed;
+  };
+
+  [[nodiscard]] static std::shared_ptr<FileIndex> make(const Parts& parts);
+
+  /// \throws Error kFormat when it is no image, of another version, or damaged
+  explicit FileIndex(std::shared_ptr<SharedMemory> image);
+
+  [[nodiscard]] std::int64_t num_files() const noexcept { return static_cast<std::int64_t>(stamps_.size()); }
+  [[nodiscard]] std::span<const FileField> fields() const noexcept { return fields_; }
+  [[nodiscard]] Container container() const noexcept { return container_; }
+  [[nodiscard]] const std::string& root() const noexcept { return root_; }
+  [[nodiscard]] const std::string& recipe() const noexcept { return recipe_; }
+  [[nodiscard]] const SharedMemory& image() const noexcept { return *image_; }
+
+  /// \pre file is in [0, num_files())
+  [[nodiscard]] std::string_view name(std::int64_t file) const noexcept;
+  [[nodiscard]] std::string path(std::int64_t file) const;
+  [[nodiscard]] const FileStamp& stamp(std::int64_t file) const noexcept;
+  [[nodiscard]] std::uint64_t offset(std::int64_t file, std::size_t field) const noexcept;
+
+  /// Tells this image from any other.
+  [[nodiscard]] std::uint64_t fingerprint() const noexcept { return fingerprint_; }
+
+  /// Bytes of all files together.
+  [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
+
+  /// The file of that name; \pre names are sorted
+  [[nodiscard]] std::optional<std::int64_t> find(std::string_view name) const noexcept;
+
+  /// Whether no file has come, gone or been renamed since the folders were listed, as far as one can tell.
+  /// False where they were not.
+  [[nodiscard]] bool is_current() const;
+
+  /// Whether it holds the same of the same files.
+  [[nodiscard]] bool same_files_as(const FileIndex& other) const noexcept;
+
+  /// Writes the image under another name and renames it, so that a reader finds all of it or what was before.
+  ///
+  /// \throws Error kShard
+  void write(const std::string& path) const;
+
+ private:
+  void take_apart();
+
+  std::shared_ptr<SharedMemory> image_;
+  Container container_ = Container::kArray;
+  std::string root_;
+  std::string recipe_;
+  std::vector<FileField> fields_;
+  std::span<const FileStamp> stamps_;
+  std::span<const std::uint64_t> offsets_;
+  std::span<const std::uint64_t> name_ends_;
+  std::string_view names_;
+  std::span<const std::int64_t> changed_;
+  std::span<const std::uint64_t> folder_ends_;
+  std::string_view folders_;
+  std::uint64_t file_bytes_ = 0;
+  std::uint64_t fingerprint_ = 0;
+};
+
+}  // namespace penstock

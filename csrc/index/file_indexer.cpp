@@ -1,0 +1,193 @@
+#include "index/file_indexer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "index/header.h"
+#include "storage/buffered_file.h"
+#include "storage/file.h"
+
+namespace penstock {
+namespace {
+
+FileStamp stamp_of(const std::string& path) {
+  const FileIdentity identity = identity_of_file(path).value_or(FileIdentity{});
+  return {identity.size, identity.mtime_ns};
+}
+
+FileField field_of(const ArrayLayout& array) {
+  FileField field{array.name, array.dtype, array.shape, 0};
+  const auto strides = contiguous_strides(array.shape, item_bytes(array.dtype));
+  const auto bytes = strides ? spanned_bytes(array.shape, *strides, item_bytes(array.dtype)) : std::nullopt;
+  if (!bytes) throw Error(ErrorKind::kSchema, "an array of this shape is impossible").in_field(array.name);
+  field.bytes = static_cast<std::int64_t>(*bytes);
+  return field;
+}
+
+bool holds_one(const FileLayout& layout) { return layout.arrays.size() == 1 && layout.refused.empty(); }
+
+Error no_such_array(const FileLayout& layout, const std::string& name) {
+  std::string names;
+  for (const ArrayLayout& array : layout.arrays) names += (names.empty() ? "'" : ", '") + array.name + "'";
+  return Error(ErrorKind::kSchema, "there is no such array")
+      .in_field(name)
+      .found(names.empty() ? "no arrays" : "arrays " + names);
+}
+
+const ArrayLayout& find(const FileLayout& layout, const std::string& name, bool is_only_field) {
+  if (is_only_field && holds_one(layout)) return layout.arrays.front();
+  for (const ArrayLayout& array : layout.arrays) {
+    if (array.name == name) return array;
+  }
+  for (const RefusedArray& refused : layout.refused) {
+    if (refused.name == name) throw format_error(refused.reason).in_field(name);
+  }
+  throw no_such_array(layout, name);
+}
+
+}  // namespace
+
+FileLayout read_sample_header(const ByteSource& file, const std::optional<RawFormat>& raw) {
+  FileLayout layout = read_header(file, raw);
+  if (!raw) return layout;
+  ArrayLayout& array = layout.arrays.front();
+  if (array.shape.front() != 1) {
+    throw Error(ErrorKind::kSchema, "a file of one sample must hold one row")
+        .needed(rows_text(array, 1))
+        .found(std::to_string(array.shape.front()) + " rows")
+        .hint("ShardDataset reads files of many rows.");
+  }
+  array.shape.erase(array.shape.begin());
+  array.strides.erase(array.strides.begin());
+  return layout;
+}
+
+const ArrayLayout& matching_array(const FileLayout& layout, const FileField& expected, bool is_only_field,
+                                  const std::string& first_path) {
+  const ArrayLayout& array = find(layout, expected.name, is_only_field);
+  if (array.dtype == expected.dtype && array.shape == expected.shape) return array;
+  const ArrayLayout wanted{expected.name, expected.dtype, false, expected.shape, {}, 0, {}};
+  throw Error(ErrorKind::kSchema, "the files disagree")
+      .in_field(expected.name)
+      .needed(rows_text(wanted, 0) + " as in " + first_path)
+      .found(rows_text(array, 0));
+}
+
+bool is_plain(const ArrayLayout& array) {
+  if (array.deflated || (is_swapped(array) && swap_bytes(array.dtype) > 1)) return false;
+  std::int64_t expected = item_bytes(array.dtype);
+  for (std::size_t i = array.shape.size(); i-- > 0;) {
+    if (array.shape[i] != 1 && array.strides[i] != expected) return false;
+    expected *= array.shape[i];
+  }
+  return true;
+}
+
+FileIndexer::FileIndexer(Request request) : request_(std::move(request)) {
+  stamps_.resize(request_.names.size());
+  if (!request_.known) return;
+  const FileIndex& known = *request_.known;
+  fields_.assign(known.fields().begin(), known.fields().end());
+  container_ = known.container();
+  first_path_ = known.num_files() > 0 ? known.path(0) : "the index";
+  offsets_.resize(stamps_.size() * fields_.size());
+  agreed_ = true;
+}
+
+void FileIndexer::read_first() {
+  for (std::int64_t file = 0; file < num_files() && !agreed_; ++file) read_one(file);
+}
+
+void FileIndexer::read(std::int64_t begin, std::int64_t end) {
+  for (std::int64_t file = begin; file < end; ++file) {
+    const bool read_already = stamps_[static_cast<std::size_t>(file)].mtime_ns != 0;
+    if (!read_already) read_one(file);
+  }
+}
+
+void FileIndexer::read_one(std::int64_t number) {
+  const std::string path =
+      request_.root + "/" + std::string(request_.names[static_cast<std::size_t>(number)]);
+  try {
+    if (take_known(number)) return;
+    const OpenFile file(path);
+    const FileLayout layout = read_sample_header(BufferedFile(file), request_.raw);
+    if (!agreed_) agree(layout, path);
+    take_offsets(layout, number);
+    stamps_[static_cast<std::size_t>(number)] = {file.identity().size, file.identity().mtime_ns};
+  } catch (Error& error) {
+    error.in_file(path);
+    const std::scoped_lock lock(mutex_);
+    const bool told = std::any_of(failures_.begin(), failures_.end(),
+                                  [number](const Failure& failure) { return failure.file == number; });
+    if (!told) failures_.push_back({number, error});
+  }
+}
+
+/// A file that an older index knows, and that has not changed since, is not read again.
+bool FileIndexer::take_known(std::int64_t file) {
+  if (!request_.known) return false;
+  const auto at = static_cast<std::size_t>(file);
+  const auto before = request_.known->find(request_.names[at]);
+  if (!before || stamp_of(request_.known->path(*before)) != request_.known->stamp(*before)) return false;
+  for (std::size_t i = 0; i < fields_.size(); ++i) {
+    offsets_[at * fields_.size() + i] = request_.known->offset(*before, i);
+  }
+  stamps_[at] = request_.known->stamp(*before);
+  return true;
+}
+
+/// The first file that can be read says what the others must hold.
+void FileIndexer::agree(const FileLayout& layout, const std::string& path) {
+  std::vector<FileField> fields;
+  if (request_.fields.empty()) {
+    if (!layout.refused.empty())
+      throw format_error(layout.refused.front().reason).in_field(layout.refused.front().name);
+    for (const ArrayLayout& array : layout.arrays) fields.push_back(field_of(array));
+    if (fields.empty()) throw Error(ErrorKind::kSchema, "the file holds no arrays");
+  }
+  for (const std::string& name : request_.fields) {
+    fields.push_back(field_of(find(layout, name, request_.fields.size() == 1)));
+    fields.back().name = name;
+  }
+  fields_ = std::move(fields);
+  container_ = layout.container;
+  first_path_ = path;
+  offsets_.resize(stamps_.size() * fields_.size());
+  agreed_ = true;
+}
+
+void FileIndexer::take_offsets(const FileLayout& layout, std::int64_t file) {
+  for (std::size_t i = 0; i < fields_.size(); ++i) {
+    const ArrayLayout& array = matching_array(layout, fields_[i], fields_.size() == 1, first_path_);
+    offsets_[static_cast<std::size_t>(file) * fields_.size() + i] =
+        is_plain(array) ? array.offset : FileIndex::kElsewhere;
+  }
+}
+
+std::vector<FileIndexer::Failure> FileIndexer::failures() const {
+  const std::scoped_lock lock(mutex_);
+  std::vector<Failure> failures = failures_;
+  std::sort(failures.begin(), failures.end(),
+            [](const Failure& a, const Failure& b) { return a.file < b.file; });
+  return failures;
+}
+
+std::shared_ptr<FileIndex> FileIndexer::finish() const {
+  std::vector<bool> left_out(stamps_.size());
+  for (const Failure& failure : failures()) left_out[static_cast<std::size_t>(failure.file)] = true;
+  FileIndex::Parts parts{request_.root,    request_.recipe, container_, fields_, {}, {}, {},
+                         request_.folders, request_.changed};
+  parts.names.reserve(stamps_.size(), request_.names.text().size());
+  for (std::size_t i = 0; i < stamps_.size(); ++i) {
+    if (left_out[i]) continue;
+    parts.names.add(request_.names[i]);
+    parts.stamps.push_back(stamps_[i]);
+    const auto first = offsets_.begin() + static_cast<std::ptrdiff_t>(i * fields_.size());
+    parts.offsets.insert(parts.offsets.end(), first, first + static_cast<std::ptrdiff_t>(fields_.size()));
+  }
+  if (parts.stamps.empty()) throw Error(ErrorKind::kSchema, "no file is left").in_file(request_.root);
+  return FileIndex::make(parts);
+}
+
+}  // namespace penstock

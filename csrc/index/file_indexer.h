@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/byte_source.h"
+#include "base/error.h"
+#include "formats/raw.h"
+#include "index/file_index.h"
+#include "index/folder.h"
+
+namespace penstock {
+
+/// Reads the headers of many files that hold one sample each, and makes a FileIndex of them.
+///
+/// Files must agree in the dtype and shape of their arrays with the first that can be read. What cannot be
+/// read, or does not agree, is a failure, which the maker of the index may leave out.
+class FileIndexer {
+ public:
+  struct Request {
+    std::string root;
+    std::string recipe;                 ///< see FileIndex::Parts
+    std::optional<RawFormat> raw;       ///< files have no header: one row each
+    std::vector<std::string> fields;    ///< arrays to take; none: all of the first file's
+    Strings names;                      ///< below the root
+    Strings folders;                    ///< as listed, with the names; none: names were given
+    std::vector<std::int64_t> changed;  ///< likewise
+    std::shared_ptr<const FileIndex>
+        known;  ///< an older index of the same recipe: unchanged files are not read
+  };
+
+  struct Failure {
+    std::int64_t file = 0;
+    Error error;
+  };
+
+  explicit FileIndexer(Request request);
+
+  [[nodiscard]] std::int64_t num_files() const noexcept {
+    return static_cast<std::int64_t>(request_.names.size());
+  }
+
+  /// Reads the headers of files [begin, end). Thread-safe for ranges that do not overlap, once read_first()
+  /// has returned.
+  void read(std::int64_t begin, std::int64_t end);
+
+  /// Reads files from the front until one says what the others must hold.
+  void read_first();
+
+  /// What went wrong so far, in the order of files.
+  [[nodiscard]] std::vector<Failure> failures() const;
+
+  /// \pre every file has been read
+  /// \throws Error kSchema when nothing is left
+  [[nodiscard]] std::shared_ptr<FileIndex> finish() const;
+
+ private:
+  void read_one(std::int64_t file);
+  [[nodiscard]] bool take_known(std::int64_t file);
+  void agree(const FileLayout& layout, const std::string& path);
+  void take_offsets(const FileLayout& layout, std::int64_t file);
+
+  Request request_;
+  Container container_ = Container::kArray;
+  std::vector<FileField> fields_;
+  std::string first_path_;
+  bool agreed_ = false;  ///< fields_ are known
+  std::vector<FileStamp> stamps_;
+  std::vector<std::uint64_t> offsets_;
+  mutable std::mutex mutex_;  // guards failures_
+  std::vector<Failure> failures_;
+};
+
+/// What a file of one sample holds. \throws Error as read_header; kSchema when a file without a header holds
+/// another number of rows than one
+[[nodiscard]] FileLayout read_sample_header(const ByteSource& file, const std::optional<RawFormat>& raw);
+
+/// The array of a file that is `expected`; a lone one may have any name, where only one is wanted.
+///
+/// \param first_path  of the file that set what is expected, for messages
+/// \throws Error kSchema when there is none, or one of another dtype or shape; kFormat when torch cannot hold
+/// it
+[[nodiscard]] const ArrayLayout& matching_array(const FileLayout& layout, const FileField& expected,
+                                                bool is_only_field, const std::string& first_path);
+
+/// Whether the elements lie end to end in the file, in this machine's byte order.
+[[nodiscard]] bool is_plain(const ArrayLayout& array);
+
+}  // namespace penstock

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace penstock {
+
+/// Memory that forked children share, and that another process can map by its descriptor.
+///
+/// Pages are given when they are first touched. thread-compatible
+class SharedMemory {
+ public:
+  /// Zeros.
+  ///
+  /// \throws Error kShard when the system gives none
+  explicit SharedMemory(std::size_t bytes);
+
+  /// What another process made; the descriptor stays the caller's.
+  ///
+  /// \throws Error kShard when it cannot be mapped
+  static std::shared_ptr<SharedMemory> from_descriptor(int descriptor);
+
+  /// A file's contents, read-only and as they are now; a later rename over the file does not change them.
+  ///
+  /// \throws Error kShard when it cannot be opened or mapped
+  static std::shared_ptr<SharedMemory> map_file(const std::string& path);
+
+  SharedMemory(const SharedMemory&) = delete;
+  SharedMemory& operator=(const SharedMemory&) = delete;
+  ~SharedMemory();
+
+  [[nodiscard]] std::byte* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] std::span<std::byte> bytes() const noexcept { return {data_, size_}; }
+
+  /// Takes the pages of a part at once, where the system can: to touch them one by one takes twice as long.
+  void populate(std::size_t offset, std::size_t bytes) const noexcept;
+
+  /// For another process; -1 where the system has no such thing.
+  [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
+
+ private:
+  SharedMemory() = default;
+
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+  int descriptor_ = -1;
+};
+
+}  // namespace penstock
