@@ -53,6 +53,9 @@ thread_local bool in_task = false;
 
 int threads_for_tasks() noexcept { return std::max(1, num_threads() - 1); }
 
+/// They wait for a disk or a network, which does several things at a time.
+constexpr int kErrandsAtATime = 8;
+
 /// Tasks of one kind.
 struct Lane {
   std::deque<std::shared_ptr<const std::function<void()>>> tasks;
@@ -78,7 +81,7 @@ class Pool {
   void add(std::function<void()> task, LaneOf which) {
     {
       const std::scoped_lock lock(mutex_);
-      grow_to(threads_for_tasks() + (which == kErrands ? 1 : 0));
+      grow_to(threads_for_tasks() + (which == kErrands ? kErrandsAtATime : 0));
       lanes_[which].tasks.push_back(std::make_shared<const std::function<void()>>(std::move(task)));
     }
     work_.notify_one();
@@ -137,7 +140,7 @@ class Pool {
 
   /// Guarded by mutex_.
   [[nodiscard]] bool can_begin(LaneOf which) const noexcept {
-    return !lanes_[which].tasks.empty() && lanes_[which].running < (which == kWork ? threads_for_tasks() : 1);
+    return !lanes_[which].tasks.empty() && lanes_[which].running < (which == kWork ? threads_for_tasks() : kErrandsAtATime);
   }
 
   void run_task(std::unique_lock<std::mutex>& lock, LaneOf which) {

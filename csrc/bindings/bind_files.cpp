@@ -93,7 +93,7 @@ std::shared_ptr<FileIndex> index_from_bytes(const py::bytes& bytes) {
 
 std::shared_ptr<FileIndex> index_in_file(const std::string& path) {
   try {
-    return std::make_shared<FileIndex>(SharedMemory::map_file(path));
+    return std::make_shared<FileIndex>(SharedMemory::copy_of_file(path));
   } catch (Error& error) {
     error.in_file(path);
     throw;

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "storage/file.h"
 
 namespace penstock {
 namespace {
@@ -67,19 +68,11 @@ std::shared_ptr<SharedMemory> SharedMemory::from_descriptor(int descriptor) {
   return memory;
 }
 
-std::shared_ptr<SharedMemory> SharedMemory::map_file(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) throw refused("the file cannot be opened", errno).in_file(path);
-  std::shared_ptr<SharedMemory> memory(new SharedMemory);
-  try {
-    memory->size_ = size_of(descriptor);
-    memory->data_ = map(memory->size_, PROT_READ, MAP_PRIVATE, descriptor);
-  } catch (Error& error) {
-    ::close(descriptor);
-    error.in_file(path);
-    throw;
-  }
-  ::close(descriptor);
+std::shared_ptr<SharedMemory> SharedMemory::copy_of_file(const std::string& path) {
+  const OpenFile file(path);
+  auto memory = std::make_shared<SharedMemory>(static_cast<std::size_t>(file.size()));
+  memory->populate(0, memory->size());
+  file.read(0, memory->bytes());
   return memory;
 }
 

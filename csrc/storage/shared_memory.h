@@ -23,10 +23,10 @@ class SharedMemory {
   /// \throws Error kShard when it cannot be mapped
   static std::shared_ptr<SharedMemory> from_descriptor(int descriptor);
 
-  /// A file's contents, read-only and as they are now; a later rename over the file does not change them.
+  /// A file's contents, copied: a mapped file could be cut short under whoever reads it.
   ///
-  /// \throws Error kShard when it cannot be opened or mapped
-  static std::shared_ptr<SharedMemory> map_file(const std::string& path);
+  /// \throws Error kShard when it cannot be opened or read
+  static std::shared_ptr<SharedMemory> copy_of_file(const std::string& path);
 
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;

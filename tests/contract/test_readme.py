@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import penstock
 
@@ -31,8 +32,14 @@ def test_marked_blocks_run(readme, tmp_path):
         np.save(tmp_path / "data" / f"{shard}.npy", np.zeros((10 + shard, 4), np.float32))
         np.save(tmp_path / "img" / f"{shard}.npy", np.zeros((100, 8, 8), np.uint8))
         np.save(tmp_path / "lab" / f"{shard}.npy", np.arange(100) % 10)
+    (tmp_path / "faces").mkdir()
+    ids = [f"id-{i}" for i in range(100)]
+    for name in ids:
+        torch.save(torch.zeros(4), tmp_path / "faces" / f"{name}.pt")
+    partition = {"train": ids[:80]}
+    given = f"partition, labels = {partition!r}, {dict.fromkeys(ids, 1)!r}"
     program = tmp_path / "readme.py"
-    program.write_text("\n".join(blocks))
+    program.write_text("\n".join([given, *blocks]))
     finished = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
 
