@@ -67,7 +67,7 @@ std::vector<std::size_t> all_fields(const FileSource::Part& part) {
 
 }  // namespace
 
-FileSource::FileSource(Part part) : FileSource(std::vector{part}, all_fields(part)) {}
+FileSource::FileSource(const Part& part) : FileSource(std::vector{part}, all_fields(part)) {}
 
 FileSource::FileSource(std::vector<Part> parts, std::vector<std::size_t> chosen)
     : parts_(std::move(parts)), chosen_(std::move(chosen)) {

@@ -28,7 +28,7 @@ class FileSource final : public Source {
     std::shared_ptr<RowCache> cache;  ///< none: every row is read every time
   };
 
-  explicit FileSource(Part part);
+  explicit FileSource(const Part& part);
 
   [[nodiscard]] std::span<const Part> parts() const noexcept { return parts_; }
 
@@ -54,7 +54,7 @@ class FileSource final : public Source {
   void gather_slice(std::span<const std::int64_t> rows, Outs outs);
   void take_row(std::int64_t row, const Outs& outs);
   void take_cached(const Part& part, std::int64_t file, const Outs& outs);
-  void read_file(const Part& part, std::int64_t file, const Outs& outs);
+  void read_file(const Part& part, std::int64_t number, const Outs& outs);
   void note(std::int64_t nanoseconds) noexcept;
 
   std::vector<Part> parts_;

@@ -112,7 +112,7 @@ void bind_field(py::module_& module) {
 
 void bind_assemble(py::module_& module) {
   bind_field(module);
-  py::class_<Source, std::shared_ptr<Source>>(module, "Source");
+  const py::class_<Source, std::shared_ptr<Source>> source(module, "Source");
   py::class_<Table, std::shared_ptr<Table>>(module, "Table")
       .def(py::init(&table_of), py::arg("sources"))
       .def_property_readonly("num_rows", &Table::num_rows)

@@ -59,7 +59,7 @@ class FileIndexer {
   [[nodiscard]] std::shared_ptr<FileIndex> finish() const;
 
  private:
-  void read_one(std::int64_t file);
+  void read_one(std::int64_t number);
   [[nodiscard]] bool take_known(std::int64_t file);
   void agree(const FileLayout& layout, const std::string& path);
   void take_offsets(const FileLayout& layout, std::int64_t file);
