@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "assemble/gather.h"
+#include "base/checksum.h"
 #include "base/error.h"
 
 namespace penstock {
@@ -23,6 +24,14 @@ std::vector<std::int64_t> ColumnSource::rows_per_shard() const {
 
 void ColumnSource::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) {
   penstock::gather(*column_, rows, outs.front());
+}
+
+std::uint64_t ColumnSource::fingerprint() const {
+  std::vector<std::int64_t> facts = rows_per_shard();
+  for (const auto& storage : column_->storages()) {
+    if (!storage->path().empty()) facts.push_back(static_cast<std::int64_t>(storage->size()));
+  }
+  return fingerprint_of(fields()) ^ checksum(std::as_bytes(std::span(facts)));
 }
 
 std::shared_ptr<Source> ColumnSource::select(std::size_t /*field*/) { return shared_from_this(); }

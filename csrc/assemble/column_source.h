@@ -26,6 +26,7 @@ class ColumnSource final : public Source, public std::enable_shared_from_this<Co
   void will_not_need(std::span<const std::int64_t> rows) const noexcept override {
     column_->will_not_need(rows);
   }
+  [[nodiscard]] std::uint64_t fingerprint() const override;
   [[nodiscard]] std::shared_ptr<Source> select(std::size_t field) override;
   [[nodiscard]] std::shared_ptr<Source> followed_by(const Source& other) const override;
 

@@ -12,6 +12,7 @@
 #include "assemble/strided.h"
 #include "assemble/thread_pool.h"
 #include "base/error.h"
+#include "base/random.h"
 #include "formats/inflate.h"
 #include "index/file_indexer.h"
 #include "index/header.h"
@@ -214,6 +215,12 @@ void FileSource::will_need(std::span<const std::int64_t> rows) {
 }
 
 void FileSource::will_not_need(std::span<const std::int64_t> /*rows*/) const noexcept {}
+
+std::uint64_t FileSource::fingerprint() const {
+  std::uint64_t sum = fingerprint_of(fields());
+  for (const Part& part : parts_) sum = mix64(sum ^ part.index->fingerprint_of_files());
+  return sum;
+}
 
 std::shared_ptr<Source> FileSource::select(std::size_t field) {
   std::vector<Part> parts = parts_;

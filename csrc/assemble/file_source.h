@@ -42,6 +42,7 @@ class FileSource final : public Source {
   void will_need(std::int64_t first, std::int64_t count) override;
   void will_need(std::span<const std::int64_t> rows) override;
   void will_not_need(std::span<const std::int64_t> rows) const noexcept override;
+  [[nodiscard]] std::uint64_t fingerprint() const override;
   [[nodiscard]] std::shared_ptr<Source> select(std::size_t field) override;
   [[nodiscard]] std::shared_ptr<Source> followed_by(const Source& other) const override;
 

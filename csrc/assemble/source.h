@@ -59,6 +59,10 @@ class Source {
   /// Says that rows will not be needed soon. \pre in range
   virtual void will_not_need(std::span<const std::int64_t> rows) const noexcept = 0;
 
+  /// Tells it from others: by its fields, its shards' lengths, its files' sizes; not by where they lie, nor
+  /// by their contents.
+  [[nodiscard]] virtual std::uint64_t fingerprint() const = 0;
+
   /// One of its fields alone.
   [[nodiscard]] virtual std::shared_ptr<Source> select(std::size_t field) = 0;
 
@@ -67,5 +71,8 @@ class Source {
   /// \throws Error kSchema when they are of different kinds, or disagree in dtype or row shape
   [[nodiscard]] virtual std::shared_ptr<Source> followed_by(const Source& other) const = 0;
 };
+
+/// Of names, dtypes and row shapes.
+[[nodiscard]] std::uint64_t fingerprint_of(std::span<const Field> fields);
 
 }  // namespace penstock

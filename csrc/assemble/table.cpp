@@ -6,6 +6,7 @@
 
 #include "assemble/column_source.h"
 #include "base/error.h"
+#include "base/random.h"
 
 namespace penstock {
 namespace {
@@ -56,6 +57,12 @@ void Table::will_not_need(std::span<const std::int64_t> rows) const noexcept {
 bool Table::asks_ahead() const noexcept {
   return std::any_of(sources_.begin(), sources_.end(),
                      [](const auto& source) { return source->asks_ahead(); });
+}
+
+std::uint64_t Table::fingerprint() const {
+  std::uint64_t sum = 0;
+  for (const auto& source : sources_) sum = mix64(sum ^ source->fingerprint());
+  return sum;
 }
 
 std::shared_ptr<Table> Table::select(std::size_t field) const {

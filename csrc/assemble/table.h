@@ -50,6 +50,9 @@ class Table {
   /// Whether rows are better asked for before they are read: see Source.
   [[nodiscard]] bool asks_ahead() const noexcept;
 
+  /// Tells it from others: see Source.
+  [[nodiscard]] std::uint64_t fingerprint() const;
+
   /// One field alone. \pre it exists
   [[nodiscard]] std::shared_ptr<Table> select(std::size_t field) const;
 

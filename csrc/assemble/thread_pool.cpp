@@ -140,7 +140,8 @@ class Pool {
 
   /// Guarded by mutex_.
   [[nodiscard]] bool can_begin(LaneOf which) const noexcept {
-    return !lanes_[which].tasks.empty() && lanes_[which].running < (which == kWork ? threads_for_tasks() : kErrandsAtATime);
+    return !lanes_[which].tasks.empty() &&
+           lanes_[which].running < (which == kWork ? threads_for_tasks() : kErrandsAtATime);
   }
 
   void run_task(std::unique_lock<std::mutex>& lock, LaneOf which) {

@@ -30,8 +30,8 @@ void run_parallel(std::int64_t parts, const std::function<void(std::int64_t)>& w
 void run_later(std::function<void()> task);
 
 /// Has other threads of the pool call `task`, soon: up to eight errands at a time, in the order in which they
-/// came. For what mostly waits for the system, which does several things at a time, and must not wait for those
-/// who compute. `task` must bear to be called twice. Otherwise as run_later.
+/// came. For what mostly waits for the system, which does several things at a time, and must not wait for
+/// those who compute. `task` must bear to be called twice. Otherwise as run_later.
 void run_errand(std::function<void()> task);
 
 }  // namespace penstock

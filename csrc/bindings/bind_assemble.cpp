@@ -117,6 +117,7 @@ void bind_assemble(py::module_& module) {
       .def(py::init(&table_of), py::arg("sources"))
       .def_property_readonly("num_rows", &Table::num_rows)
       .def_property_readonly("row_work", &Table::row_work)
+      .def_property_readonly("fingerprint", &Table::fingerprint)
       .def_property_readonly(
           "fields", [](const Table& self) { return std::vector(self.fields().begin(), self.fields().end()); })
       .def(

@@ -15,6 +15,7 @@
 
 #include "base/checksum.h"
 #include "base/error.h"
+#include "base/random.h"
 #include "base/text.h"
 
 namespace penstock {
@@ -310,6 +311,13 @@ bool FileIndex::is_current() const {
     }
   }
   return true;
+}
+
+std::uint64_t FileIndex::fingerprint_of_files() const {
+  std::vector<std::uint64_t> sizes;
+  sizes.reserve(stamps_.size());
+  for (const FileStamp& stamp : stamps_) sizes.push_back(stamp.size);
+  return mix64(checksum(as_bytes(names_)) ^ checksum(bytes_of(sizes)));
 }
 
 bool FileIndex::same_files_as(const FileIndex& other) const noexcept {

@@ -84,6 +84,9 @@ class FileIndex {
   /// Tells this image from any other.
   [[nodiscard]] std::uint64_t fingerprint() const noexcept { return fingerprint_; }
 
+  /// Tells these files from others, by their names and sizes.
+  [[nodiscard]] std::uint64_t fingerprint_of_files() const;
+
   /// Bytes of all files together.
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
 

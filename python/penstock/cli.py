@@ -2,12 +2,16 @@
 
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import penstock
+from penstock.pack import Packed
+from penstock.pack import pack as pack_samples
 
 __all__ = ["main"]
 
@@ -85,6 +89,85 @@ def demo(
         )
         if not demonstration.run(settings, Console()):
             raise typer.Exit(1)
+
+
+class _Kind(str, Enum):
+    files = "files"
+    shards = "shards"
+    images = "images"
+
+
+class _Format(str, Enum):
+    npy = "npy"
+    safetensors = "safetensors"
+
+
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+
+
+def _to_bytes(size: str) -> int:
+    number, unit = size.strip().lower().removesuffix("b").removesuffix("i"), ""
+    if number[-1:] in _UNITS:
+        number, unit = number[:-1], number[-1:]
+    if not number.isdecimal() or int(number) == 0:
+        raise typer.BadParameter(f"{size} is no size such as 512M, 2G or 1000000")
+    return int(number) << _UNITS[unit]
+
+
+@app.command()
+def pack(
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="A folder of files with a sample each; or as --kind says.")
+    ],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DST", help="A new or empty folder; or one to go on with.", file_okay=False),
+    ],
+    kind: Annotated[
+        _Kind | None,
+        typer.Option(
+            help="What SRC is: files with a sample each; shards, a file, folder or pattern with many samples "
+            "a file; images, in a folder for each class. Default: for a folder images or files; else shards."
+        ),
+    ] = None,
+    format: Annotated[_Format, typer.Option(help="What to write.")] = _Format.npy,
+    shard_size: Annotated[
+        str, typer.Option(help="How large a shard may get, such as 512M or 2G.", metavar="SIZE")
+    ] = "512M",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all of DST again, what was finished earlier too.")
+    ] = False,
+) -> None:
+    """Pack many small files into large .npy or .safetensors files.
+
+    Order, labels and names are kept, SRC is left as it is, and every sample is read back and compared. When
+    interrupted, the same command goes on where it was.
+    """
+    shard_bytes = _to_bytes(shard_size)
+    begun = time.perf_counter()
+    try:
+        packed = pack_samples(
+            source,
+            folder,
+            kind=None if kind is None else kind.value,
+            format=format.value,
+            shard_bytes=shard_bytes,
+        )
+        if verify:
+            packed.verify()
+    except penstock.PenstockError as error:
+        typer.echo(f"penstock: {error}", err=True)
+        raise typer.Exit(1) from None
+    _print_packed(packed, time.perf_counter() - begun)
+
+
+def _print_packed(packed: Packed, seconds: float) -> None:
+    size, shards = packed.num_bytes / 1e6, packed.num_shards
+    typer.echo(
+        f"{packed.folder}: {len(packed):,} samples of {', '.join(packed.fields)}, {size:,.1f} MB "
+        f"in {shards} shard{'s'[: shards != 1]}, every sample verified ({seconds:.1f} s)"
+    )
+    typer.echo(f"Open it: penstock.Packed({str(packed.folder)!r}).open()")
 
 
 def main() -> None:

@@ -146,7 +146,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
                 "drop_cache=True is for batches that the core assembles",
                 expected="num_workers=0, a Penstock dataset without a transform, Penstock's collate",
             )
-        self._mover = None if device is None else Mover(device, device_transform)
+        if device is not None:
+            Mover(device)  # to say now that there is no such device
         self._yielded = 0  # batches of the present pass
         self._skip = 0  # batches of the next one that a state says are done
         self._meter = Meter()
@@ -158,8 +159,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             produced = self._assembled(islice(self._index_batches(), skip, None))
         else:
             produced = self._loaded(skip)
-        if self._mover is not None:
-            produced = moved_ahead(produced, self._mover, BATCHES_AHEAD)
+        if self.device is not None:
+            produced = moved_ahead(produced, Mover(self.device, self.device_transform), BATCHES_AHEAD)
         elif self.device_transform is not None:
             produced = _transformed(produced, self.device_transform)
         return (_Epoch if self.trace is None else _TracedEpoch)(self, produced)
@@ -177,12 +178,14 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
         With one of Penstock's samplers it may be continued on another number of ranks, and at once. With any
         other the batches are counted, and their indices skipped, so the sampler must make the same ones
-        again.
+        again. A Penstock dataset is told from others by its `fingerprint`.
         """
         order = self._order()
-        if order is None:
-            return {"sampler": None, "batches": self._yielded}
-        return {"sampler": order.state_dict(), "batches": self._yielded}
+        return {
+            "sampler": None if order is None else order.state_dict(),
+            "batches": self._yielded,
+            "dataset": self._dataset_fingerprint(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there: the next `iter()` begins with the batch after it.
@@ -194,6 +197,14 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         sampler, batches = (state.get(key) for key in ("sampler", "batches"))
         if (order is None) != (sampler is None) or not isinstance(batches, int) or batches < 0:
             raise ArgumentError("this is no state of such a loader", actual=repr(state))
+        expected, actual = self._dataset_fingerprint(), state.get("dataset")
+        if actual != expected:
+            raise ArgumentError(
+                "this state is of another dataset",
+                expected=f"fingerprint {expected}",
+                actual=str(actual),
+                hint="Its fields, the lengths of its shards or the sizes of its files have changed.",
+            )
         if order is not None:
             order.load_state_dict(sampler)  # type: ignore[arg-type]
         else:
@@ -225,6 +236,9 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             return "every processor is at work already; only less data a sample would help"
         working = max(1e-9, 1 - self.stats()["wait_share"])
         return f"raise num_threads to {min(processors, max(threads + 1, math.ceil(threads / working)))}"
+
+    def _dataset_fingerprint(self) -> int | None:
+        return self.dataset.fingerprint if isinstance(self.dataset, Dataset) else None
 
     def _is_native(self) -> bool:
         return (

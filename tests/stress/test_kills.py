@@ -243,7 +243,7 @@ class Ours:
         return self.loader.state_dict()["sampler"]
 
     def resume(self, state):
-        self.loader.load_state_dict({"sampler": state, "batches": 0})
+        self.loader.load_state_dict({**self.loader.state_dict(), "sampler": state, "batches": 0})
 
 
 class Torchs:

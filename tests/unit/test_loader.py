@@ -377,6 +377,31 @@ def test_pages_that_were_read_are_dropped_on_request(tmp_path):
         assert least <= share_in_cache(path) <= most
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        penstock.TensorDataset(X, Y.int()),
+        penstock.TensorDataset(X[:, :39], Y),
+        DATA.subset(range(ROWS)[::-1]),
+        torch.utils.data.TensorDataset(X, Y),
+    ],
+)
+def test_a_state_of_another_dataset_is_refused(other):
+    loader = penstock.DataLoader(DATA, 64, shuffle=True, seed=0)
+    next(iter(loader))
+    with pytest.raises(ArgumentError, match="another dataset"):
+        penstock.DataLoader(other, 64, shuffle=True, seed=0).load_state_dict(loader.state_dict())
+    penstock.DataLoader(penstock.TensorDataset(X, Y), 64, shuffle=True, seed=0).load_state_dict(
+        loader.state_dict()
+    )
+
+
+def test_a_loader_for_a_device_can_be_copied():
+    loader = penstock.DataLoader(DATA, 64, device="cpu", device_transform=penstock.Convert(torch.float64))
+    for copied in (copy.deepcopy(loader), pickle.loads(pickle.dumps(loader))):
+        assert numbers(copied) == numbers(loader)
+
+
 def test_a_copy_goes_on_by_itself():
     loader = penstock.DataLoader(DATA, 64, shuffle=True, seed=0)
     next(iter(loader))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -82,6 +83,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
         self._rows: Rows | None = None  # rows of the table, where they are not all of them in order
         self._target = target
         self._targets: Rows | None = None
+        self._fingerprint: int | None = None
         self.transform = transform
 
     @property
@@ -109,6 +111,18 @@ class Dataset(torch.utils.data.Dataset[Any]):
             )
             for i, field in enumerate(self.table.fields)
         )
+
+    @property
+    def fingerprint(self) -> int:
+        """A number that tells this dataset from others.
+
+        By its fields, the lengths of its shards, the sizes of its files and which samples were chosen; not by
+        where the files lie, nor by what is in them.
+        """
+        if self._fingerprint is None:
+            chosen = 0 if self._rows is None else zlib.crc32(np.ascontiguousarray(self._rows).data)
+            self._fingerprint = self.table.core.fingerprint ^ chosen
+        return self._fingerprint
 
     @property
     def targets(self) -> Rows:
