@@ -9,13 +9,13 @@
 #include <numeric>
 #include <utility>
 
-#include "assemble/strided.h"
 #include "assemble/thread_pool.h"
 #include "base/error.h"
 #include "base/random.h"
 #include "formats/inflate.h"
 #include "index/file_indexer.h"
 #include "index/header.h"
+#include "index/strided.h"
 #include "storage/buffered_file.h"
 #include "storage/file.h"
 

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "assemble/copy_rows.h"
-#include "assemble/strided.h"
 #include "assemble/thread_pool.h"
 #include "base/error.h"
+#include "index/strided.h"
 #include "storage/fault_guard.h"
 
 namespace penstock {
@@ -52,9 +52,9 @@ void read_row(const Column& column, const Location& at, const StridedRow& layout
   });
 }
 
-void gather_row_by_row(Column& column, std::span<const StridedRow> layouts,
-                       std::span<const std::int64_t> rows, std::byte* out) {
+void gather_row_by_row(Column& column, std::span<const std::int64_t> rows, std::byte* out) {
   const std::span<const ShardView> views = column.views();
+  const std::span<const StridedRow> layouts = column.strided_rows();
   for (const std::int64_t row : rows) {
     const Location at = column.index().locate(row);
     const ShardView& view = views[static_cast<std::size_t>(at.shard)];
@@ -101,13 +101,8 @@ void gather(Column& column, std::span<const std::int64_t> rows, std::byte* out) 
       gather_plain(column, slice, to);
     });
   } else {
-    std::vector<StridedRow> layouts;
-    layouts.reserve(column.layouts().size());
-    for (const RowLayout& layout : column.layouts()) {
-      layouts.emplace_back(layout, column.row_shape(), column.dtype());
-    }
     gather_sliced(column, rows, out, [&](std::span<const std::int64_t> slice, std::byte* to) {
-      gather_row_by_row(column, layouts, slice, to);
+      gather_row_by_row(column, slice, to);
     });
   }
   column.check_now_and_then();

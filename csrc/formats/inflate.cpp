@@ -74,12 +74,7 @@ void InflatedStorage::read(std::uint64_t offset, std::span<std::byte> out) {
 
 void InflatedStorage::inflate_now() {
   std::vector<std::byte> bytes(deflated_.inflated_bytes);
-  try {
-    inflate_into(*file_, deflated_, bytes);
-  } catch (Error& error) {
-    error.in_file(file_->path());
-    throw;
-  }
+  inflate_into(*file_, deflated_, bytes);
   require_checksum(*file_, deflated_, bytes);
   bytes_ = std::move(bytes);
   ready_.store(true, std::memory_order_release);

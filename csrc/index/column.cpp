@@ -137,6 +137,10 @@ void Column::open() {
   }
   plain_ = mapped && std::all_of(layouts_.begin(), layouts_.end(),
                                  [this](const RowLayout& layout) { return is_contiguous(layout); });
+  if (!plain_) {
+    strided_rows_.reserve(layouts_.size());
+    for (const RowLayout& layout : layouts_) strided_rows_.emplace_back(layout, row_shape_, dtype_);
+  }
   fits_in_memory_ = bytes_of(storages_) < available_memory() / 2;
   next_check_ns_.store(now_ns(), std::memory_order_relaxed);
   opened_.store(true, std::memory_order_release);

@@ -11,18 +11,10 @@
 
 #include "base/dtype.h"
 #include "index/cumulative.h"
+#include "index/strided.h"
 #include "storage/storage.h"
 
 namespace penstock {
-
-/// How the elements of one row lie, when they do not simply lie end to end.
-struct RowLayout {
-  std::int64_t row_stride = 0;        ///< bytes from one row to the next
-  std::vector<std::int64_t> strides;  ///< bytes, one per dimension of a row
-  bool byte_swapped = false;          ///< elements are of the other byte order
-
-  friend bool operator==(const RowLayout&, const RowLayout&) = default;
-};
 
 /// An extent: where the rows of one shard lie. Their number is the index's business.
 struct Shard {
@@ -76,6 +68,9 @@ class Column {
   /// \throws Error kShard
   [[nodiscard]] std::span<const ShardView> views();
 
+  /// How to copy a row of each layout, when they are not plain. \pre views() was called
+  [[nodiscard]] std::span<const StridedRow> strided_rows() const noexcept { return strided_rows_; }
+
   /// True when every row is contiguous, in native byte order and mapped. \pre views() was called
   [[nodiscard]] bool is_plain() const noexcept { return plain_; }
 
@@ -128,7 +123,8 @@ class Column {
   CumulativeIndex index_;
 
   std::atomic<bool> opened_{false};
-  std::vector<ShardView> views_;  ///< written once, before opened_
+  std::vector<ShardView> views_;          ///< written once, before opened_
+  std::vector<StridedRow> strided_rows_;  ///< likewise
   bool plain_ = false;
 
   bool fits_in_memory_ = true;  ///< likewise

@@ -4,11 +4,20 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/dtype.h"
-#include "index/column.h"
 
 namespace penstock {
+
+/// How the elements of one row lie, when they do not simply lie end to end.
+struct RowLayout {
+  std::int64_t row_stride = 0;        ///< bytes from one row to the next
+  std::vector<std::int64_t> strides;  ///< bytes, one per dimension of a row
+  bool byte_swapped = false;          ///< elements are of the other byte order
+
+  friend bool operator==(const RowLayout&, const RowLayout&) = default;
+};
 
 /// How to copy one row whose elements do not lie end to end, or are of the other byte order: runs of
 /// contiguous elements under nested strides. Prepared once per layout.

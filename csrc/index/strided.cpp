@@ -1,4 +1,4 @@
-#include "assemble/strided.h"
+#include "index/strided.h"
 
 #include <algorithm>
 #include <cstring>
