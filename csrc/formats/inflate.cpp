@@ -15,9 +15,9 @@
 namespace penstock {
 namespace {
 
-Error broken(const Storage& file, const Deflated& deflated, const char* problem) {
+Error broken(const Deflated& deflated, const char* problem) {
   Error error = format_error(problem);
-  error.in_file(file.path()).at_offset(deflated.offset);
+  error.at_offset(deflated.offset);
   return error;
 }
 
@@ -31,19 +31,19 @@ void inflate_into(Storage& file, const Deflated& deflated, std::span<std::byte> 
     const std::span piece(input.data(), std::min(kChunk, deflated.compressed_bytes - at));
     file.read(deflated.offset + at, piece);
     state = inflater.feed(piece, out);
-    if (state == Inflater::State::kBroken) throw broken(file, deflated, "the compressed data is corrupt");
+    if (state == Inflater::State::kBroken) throw broken(deflated, "the compressed data is corrupt");
   }
   if (inflater.written() != out.size()) {
-    throw broken(file, deflated, "the compressed data ends early")
+    throw broken(deflated, "the compressed data ends early")
         .needed(std::to_string(out.size()) + " inflated bytes")
         .found(std::to_string(inflater.written()));
   }
 }
 
-void require_checksum(const Storage& file, const Deflated& deflated, std::span<const std::byte> bytes) {
+void require_checksum(const Deflated& deflated, std::span<const std::byte> bytes) {
   const auto sum = crc32_of(bytes);
   if (!sum || *sum == deflated.crc32) return;
-  throw broken(file, deflated, "the inflated data fails its CRC-32")
+  throw broken(deflated, "the inflated data fails its CRC-32")
       .needed(std::to_string(deflated.crc32))
       .found(std::to_string(*sum));
 }
@@ -74,8 +74,13 @@ void InflatedStorage::read(std::uint64_t offset, std::span<std::byte> out) {
 
 void InflatedStorage::inflate_now() {
   std::vector<std::byte> bytes(deflated_.inflated_bytes);
-  inflate_into(*file_, deflated_, bytes);
-  require_checksum(*file_, deflated_, bytes);
+  try {
+    inflate_into(*file_, deflated_, bytes);
+    require_checksum(deflated_, bytes);
+  } catch (Error& error) {
+    error.in_file(file_->path());
+    throw;
+  }
   bytes_ = std::move(bytes);
   ready_.store(true, std::memory_order_release);
 }
