@@ -23,6 +23,7 @@ from penstock.errors import (
     ShardError,
 )
 from penstock.loader import DataLoader, class_loaders
+from penstock.pack import Packed, pack
 from penstock.samplers import (
     BalancedBatchSampler,
     BatchSampler,
@@ -58,6 +59,7 @@ __all__ = [
     "Field",
     "FileDataset",
     "FormatError",
+    "Packed",
     "PenstockError",
     "Raw",
     "RowError",
@@ -77,6 +79,7 @@ __all__ = [
     "collate",
     "get_num_threads",
     "kfold",
+    "pack",
     "random_split",
     "set_num_threads",
     "show_config",

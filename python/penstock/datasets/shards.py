@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import torch
 
 from penstock import _core
 from penstock.collate import Structure, Table, Transform
 from penstock.datasets.base import Dataset
-from penstock.errors import SchemaError
+from penstock.errors import FormatError, SchemaError
 
 __all__ = ["Raw", "ShardDataset"]
 
 Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
+_MANIFEST = "pack.json"
 SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 
 
@@ -54,9 +56,9 @@ class ShardDataset(Dataset):
     a dict when they hold named arrays or `source` is a mapping. `fields` chooses.
 
     Args:
-        source: A path, a folder (its data files), a glob pattern, or a list of paths; or a mapping from
-            field to one of these, whose rows correspond. Patterns and folders are taken in sorted order, a
-            list as given.
+        source: A path, a folder (its data files, or what `penstock.pack` has put there), a glob pattern, or a
+            list of paths; or a mapping from field to one of these, whose rows correspond. Patterns and
+            folders are taken in sorted order, a list as given.
         fields: A name: samples are that tensor. A tuple of names: samples are tuples in that order.
             Default: all arrays.
         target: The field with the class labels, for `targets`. Default: the one called `label`, `labels`,
@@ -79,11 +81,43 @@ class ShardDataset(Dataset):
         transform: Transform | None = None,
         raw: Raw | None = None,
     ) -> None:
+        if not isinstance(source, Mapping) and _is_packed(source):
+            source, fields = _packed(source, fields)
         if isinstance(source, Mapping):
             columns, structure = _open_mapping(source, fields, raw)
         else:
             columns, structure = _open_files(source, fields, raw)
         super().__init__(Table(_core.Table(columns), structure), target=target, transform=transform)
+
+
+def _is_packed(source: Paths) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(source, (str, os.PathLike)) and os.path.isfile(os.path.join(source, _MANIFEST))
+
+
+def _packed(
+    folder: str | os.PathLike[str], fields: str | Sequence[str] | None
+) -> tuple[dict[str, list[str]], str | Sequence[str] | None]:
+    """The files of each field that `penstock.pack` has written, and how samples were put together."""
+    path = os.path.join(folder, _MANIFEST)
+    try:
+        with open(path, encoding="utf-8") as file:
+            plan = json.load(file)
+        count = len(plan["rows"])
+        width = max(5, len(str(count - 1)))
+        is_npy = plan["format"] == "npy"
+        source = {
+            str(column["name"]): [
+                os.path.join(folder, column["folder"] if is_npy else "data", f"{number:0{width}}{suffix}")
+                for number in range(count)
+            ]
+            for column in plan["columns"]
+            for suffix in (".npy" if is_npy else ".safetensors",)
+            if not column["encoded"]
+        }
+        packed = {"tensor": next(iter(source), ""), "tuple": tuple(source), "dict": None}[plan["sample"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError("this is no manifest of a pack", path=path, actual=repr(error)) from error
+    return source, packed if fields is None else fields
 
 
 def _open_files(
