@@ -10,6 +10,7 @@
 #include <new>
 #include <utility>
 
+#include "base/bytes.h"
 #include "base/fork.h"
 
 namespace penstock {
@@ -125,6 +126,12 @@ BatchBuffer::~BatchBuffer() {
   } else {
     Recycler::instance().give(data_, capacity_);
   }
+}
+
+std::size_t bytes_of_rows(std::size_t rows, std::int64_t row_bytes) {
+  const auto bytes = checked_multiply(rows, static_cast<std::uint64_t>(row_bytes));
+  if (!bytes) throw std::bad_alloc();
+  return static_cast<std::size_t>(*bytes);
 }
 
 std::size_t recycled_bytes() { return Recycler::instance().kept_bytes(); }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace penstock {
 
@@ -30,6 +31,11 @@ class BatchBuffer {
   std::byte* data_ = nullptr;
   std::size_t capacity_ = 0;
 };
+
+/// Bytes of so many rows.
+///
+/// \throws std::bad_alloc when no memory can be that large
+[[nodiscard]] std::size_t bytes_of_rows(std::size_t rows, std::int64_t row_bytes);
 
 /// Bytes kept for coming batches at this moment.
 [[nodiscard]] std::size_t recycled_bytes();

@@ -44,37 +44,36 @@ void read_scattered(const OpenFile& file, const ArrayLayout& array, std::byte* o
   StridedRow(layout, array.shape, array.dtype).copy(out, copy.data());
 }
 
-void inflate(const std::string& path, const OpenFile& file, const ArrayLayout& array, std::byte* out) {
-  const auto archive = std::make_shared<FileStorage>(path, file.identity(), FileAccess::kRead);
-  InflatedStorage inflated(archive, *array.deflated);
+void inflate(const OpenFile& file, const ArrayLayout& array, std::byte* out) {
+  const std::vector<std::byte> bytes = inflated(
+      *array.deflated, [&file](std::uint64_t offset, std::span<std::byte> to) { file.read(offset, to); });
   const RowLayout layout{0, array.strides, is_swapped(array)};
-  StridedRow(layout, array.shape, array.dtype).copy(out, inflated.data() + array.offset);
+  StridedRow(layout, array.shape, array.dtype).copy(out, bytes.data() + array.offset);
 }
 
 /// An array whose place in the file an index does not know.
-void read_array(const std::string& path, const OpenFile& file, const ArrayLayout& array,
-                const FileField& field, std::byte* out) {
+void read_array(const OpenFile& file, const ArrayLayout& array, const FileField& field, std::byte* out) {
   if (field.bytes == 0) return;
-  if (array.deflated) return inflate(path, file, array, out);
+  if (array.deflated) return inflate(file, array, out);
   if (is_plain(array)) return file.read(array.offset, place(out, field));
   read_scattered(file, array, out);
 }
 
-std::vector<std::size_t> all_fields(const FileSource::Part& part) {
-  std::vector<std::size_t> fields(part.index->fields().size());
-  std::iota(fields.begin(), fields.end(), std::size_t{0});
-  return fields;
+FileSource::Part with_fields(FileSource::Part part) {
+  if (!part.chosen.empty()) return part;
+  part.chosen.resize(part.index->fields().size());
+  std::iota(part.chosen.begin(), part.chosen.end(), std::size_t{0});
+  return part;
 }
 
 }  // namespace
 
-FileSource::FileSource(const Part& part) : FileSource(std::vector{part}, all_fields(part)) {}
+FileSource::FileSource(const Part& part) : FileSource(std::vector{with_fields(part)}) {}
 
-FileSource::FileSource(std::vector<Part> parts, std::vector<std::size_t> chosen)
-    : parts_(std::move(parts)), chosen_(std::move(chosen)) {
+FileSource::FileSource(std::vector<Part> parts) : parts_(std::move(parts)) {
   first_rows_.push_back(0);
   for (const Part& part : parts_) first_rows_.push_back(first_rows_.back() + part.index->num_files());
-  for (const std::size_t i : chosen_) {
+  for (const std::size_t i : parts_.front().chosen) {
     const FileField& field = parts_.front().index->fields()[i];
     fields_.push_back({field.name, field.dtype, field.shape, field.bytes});
     row_bytes_ += field.bytes;
@@ -165,16 +164,16 @@ void FileSource::read_file(const Part& part, std::int64_t number, const Outs& ou
     const OpenFile file(path);
     const bool as_indexed = is_as_indexed(file, index.stamp(number));
     std::optional<FileLayout> layout;
-    for (std::size_t i = 0; i < chosen_.size(); ++i) {
-      const FileField& field = index.fields()[chosen_[i]];
-      const std::uint64_t offset = index.offset(number, chosen_[i]);
+    for (std::size_t i = 0; i < part.chosen.size(); ++i) {
+      const FileField& field = index.fields()[part.chosen[i]];
+      const std::uint64_t offset = index.offset(number, part.chosen[i]);
       if (as_indexed && offset != FileIndex::kElsewhere) {
         file.read(offset, place(outs[i], field));
         continue;
       }
       if (!layout) layout = read_sample_header(BufferedFile(file), part.raw);
       const ArrayLayout& array = matching_array(*layout, field, index.fields().size() == 1, "the index");
-      read_array(path, file, array, field, outs[i]);
+      read_array(file, array, field, outs[i]);
     }
   } catch (Error& error) {
     error.in_file(path);
@@ -224,8 +223,11 @@ std::uint64_t FileSource::fingerprint() const {
 
 std::shared_ptr<Source> FileSource::select(std::size_t field) {
   std::vector<Part> parts = parts_;
-  for (Part& part : parts) part.cache.reset();  // its rows hold all fields
-  return std::shared_ptr<Source>(new FileSource(std::move(parts), {chosen_[field]}));
+  for (Part& part : parts) {
+    part.cache.reset();  // its rows hold all fields
+    part.chosen = {part.chosen[field]};
+  }
+  return std::shared_ptr<Source>(new FileSource(std::move(parts)));
 }
 
 std::shared_ptr<Source> FileSource::followed_by(const Source& other) const {
@@ -238,7 +240,7 @@ std::shared_ptr<Source> FileSource::followed_by(const Source& other) const {
   for (std::size_t i = 0; i < std::max(fields_.size(), files->fields_.size()); ++i) {
     const bool both = i < fields_.size() && i < files->fields_.size();
     if (both && fields_[i].dtype == files->fields_[i].dtype &&
-        fields_[i].row_shape == files->fields_[i].row_shape && chosen_[i] == files->chosen_[i]) {
+        fields_[i].row_shape == files->fields_[i].row_shape) {
       continue;
     }
     throw Error(ErrorKind::kSchema, "the datasets disagree")
@@ -246,7 +248,7 @@ std::shared_ptr<Source> FileSource::followed_by(const Source& other) const {
   }
   std::vector<Part> parts = parts_;
   parts.insert(parts.end(), files->parts_.begin(), files->parts_.end());
-  return std::shared_ptr<Source>(new FileSource(std::move(parts), chosen_));
+  return std::shared_ptr<Source>(new FileSource(std::move(parts)));
 }
 
 }  // namespace penstock

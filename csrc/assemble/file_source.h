@@ -26,6 +26,7 @@ class FileSource final : public Source {
     std::shared_ptr<const FileIndex> index;
     std::optional<RawFormat> raw;
     std::shared_ptr<RowCache> cache;  ///< none: every row is read every time
+    std::vector<std::size_t> chosen;  ///< which of the index's fields; none: all
   };
 
   explicit FileSource(const Part& part);
@@ -49,7 +50,7 @@ class FileSource final : public Source {
  private:
   using Outs = std::vector<std::byte*>;
 
-  FileSource(std::vector<Part> parts, std::vector<std::size_t> chosen);
+  explicit FileSource(std::vector<Part> parts);
 
   [[nodiscard]] std::size_t part_of(std::int64_t row) const noexcept;
   void gather_slice(std::span<const std::int64_t> rows, Outs outs);
@@ -60,7 +61,6 @@ class FileSource final : public Source {
 
   std::vector<Part> parts_;
   std::vector<std::int64_t> first_rows_;  ///< of each part, and the number of all rows
-  std::vector<std::size_t> chosen_;       ///< which of the indexes' fields
   std::vector<Field> fields_;
   std::int64_t row_bytes_ = 0;
   std::atomic<std::int64_t> slow_until_ns_{0};

@@ -14,6 +14,13 @@ constexpr std::int64_t kAlignment = 64;
 constexpr std::int32_t kNowhere = 0;
 constexpr std::int32_t kComing = -1;
 
+/// At the front of the memory.
+struct Header {
+  std::int64_t next_place = 0;
+  std::int64_t num_rows = 0;
+  std::int64_t row_bytes = 0;
+};
+
 constexpr std::int64_t padded(std::int64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
@@ -32,8 +39,10 @@ std::int64_t capacity_for(std::int64_t num_rows, std::int64_t row_bytes, std::ui
 }  // namespace
 
 RowCache::RowCache(std::int64_t num_rows, std::int64_t row_bytes, std::uint64_t budget_bytes)
-    : RowCache(std::make_shared<SharedMemory>(static_cast<std::size_t>(
-                   index_bytes(num_rows) + capacity_for(num_rows, row_bytes, budget_bytes) * row_bytes)),
+    : RowCache(std::make_shared<SharedMemory>(
+                   static_cast<std::size_t>(index_bytes(num_rows) +
+                                            capacity_for(num_rows, row_bytes, budget_bytes) * row_bytes),
+                   SharedMemory::With::kAnyone),
                num_rows, row_bytes) {}
 
 RowCache::RowCache(std::shared_ptr<SharedMemory> memory, std::int64_t num_rows, std::int64_t row_bytes)
@@ -41,14 +50,19 @@ RowCache::RowCache(std::shared_ptr<SharedMemory> memory, std::int64_t num_rows, 
   const std::int64_t room = static_cast<std::int64_t>(memory_->size()) - index_bytes(num_rows);
   if (room < 0) throw Error(ErrorKind::kSchema, "this is no cache of so many rows");
   capacity_ = std::min(room / std::max<std::int64_t>(row_bytes, 1), num_rows);
-  next_place_ = reinterpret_cast<std::int64_t*>(memory_->data());
+  auto* const header = reinterpret_cast<Header*>(memory_->data());
+  if (header->num_rows == 0 && header->row_bytes == 0) *header = {0, num_rows, row_bytes};  // new
+  if (header->num_rows != num_rows || header->row_bytes != row_bytes) {
+    throw Error(ErrorKind::kSchema, "this is no cache of such rows");
+  }
+  next_place_ = &header->next_place;
   place_of_ = reinterpret_cast<std::int32_t*>(memory_->data() + kAlignment);
   places_ = memory_->data() + index_bytes(num_rows);
 }
 
 const std::byte* RowCache::find(std::int64_t row) const noexcept {
   const std::int32_t place = std::atomic_ref(place_of_[row]).load(std::memory_order_acquire);
-  return place > kNowhere ? places_ + (place - 1) * row_bytes_ : nullptr;
+  return place > kNowhere && place <= capacity_ ? places_ + (place - 1) * row_bytes_ : nullptr;
 }
 
 std::byte* RowCache::begin(std::int64_t row) noexcept {

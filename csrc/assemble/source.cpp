@@ -9,7 +9,7 @@ std::uint64_t fingerprint_of(std::span<const Field> fields) {
   for (const Field& field : fields) {
     text += field.name + " " + std::string(dtype_name(field.dtype));
     for (const std::int64_t length : field.row_shape) text += " " + std::to_string(length);
-    text += "\n";
+    text += '\n';
   }
   return checksum(as_bytes(text));
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "assemble/column_source.h"
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/random.h"
 
@@ -24,7 +25,10 @@ Table::Table(std::vector<std::shared_ptr<Source>> sources) : sources_(std::move(
   if (sources_.empty()) throw Error(ErrorKind::kSchema, "a dataset needs at least one field");
   for (const auto& source : sources_) {
     fields_.insert(fields_.end(), source->fields().begin(), source->fields().end());
-    row_work_ += source->row_work();
+    const auto work =
+        checked_add(static_cast<std::uint64_t>(row_work_), static_cast<std::uint64_t>(source->row_work()));
+    if (!work) throw Error(ErrorKind::kSchema, "a sample is impossibly large").in_field(fields_.back().name);
+    row_work_ = static_cast<std::int64_t>(*work);
     if (source->num_rows() == num_rows()) continue;
     throw Error(ErrorKind::kSchema, "the fields disagree in their number of rows")
         .in_field(source->fields().front().name)

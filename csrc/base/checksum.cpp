@@ -1,5 +1,6 @@
 #include "base/checksum.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 
@@ -28,8 +29,12 @@ std::uint64_t checksum(Bytes bytes) noexcept {
       lanes[i] = absorb(lanes[i], load_le<std::uint64_t>(bytes, at + i * sizeof(std::uint64_t)));
     }
   }
-  std::uint64_t sum = bytes.size();
-  for (; at < bytes.size(); ++at) sum = absorb(sum, static_cast<std::uint64_t>(bytes[at]) + 1);
+  std::array<std::byte, kStep> last{};  // zeros behind: the size tells how many
+  std::copy(bytes.begin() + static_cast<std::ptrdiff_t>(at), bytes.end(), last.begin());
+  for (std::size_t i = 0; i < kLanes; ++i) {
+    lanes[i] = absorb(lanes[i], load_le<std::uint64_t>(last, i * sizeof(std::uint64_t)));
+  }
+  std::uint64_t sum = mix64(bytes.size());
   for (const std::uint64_t lane : lanes) sum = absorb(sum, lane);
   return mix64(sum);
 }

@@ -33,7 +33,7 @@ std::vector<py::capsule> gather(const Table& table, const py::object& indices) {
   std::vector<BatchBuffer> buffers;
   std::vector<std::byte*> outs;
   for (const Field& field : table.fields()) {
-    buffers.emplace_back(rows.size() * static_cast<std::size_t>(field.row_bytes));
+    buffers.emplace_back(bytes_of_rows(rows.size(), field.row_bytes));
     outs.push_back(buffers.back().data());
   }
   gather_unlocked(table, rows, outs);

@@ -71,8 +71,12 @@ void read_headers(FileIndexer& indexer, std::int64_t begin, std::int64_t end) {
 py::list failures(const FileIndexer& indexer) {
   py::list list;
   for (const FileIndexer::Failure& failure : indexer.failures()) {
-    list.append(py::make_tuple(failure.file, py::bytes(failure.error.path()), failure.error.system_code(),
-                               failure.error.problem()));
+    const Error& error = failure.error;
+    std::string reason = error.field().empty() ? "" : "field '" + error.field() + "': ";
+    reason += error.problem();
+    if (!error.needed().empty()) reason += "; needed " + error.needed();
+    if (!error.found().empty()) reason += (error.needed().empty() ? "; found " : ", found ") + error.found();
+    list.append(py::make_tuple(failure.file, py::bytes(error.path()), error.system_code(), reason));
   }
   return list;
 }
@@ -86,7 +90,7 @@ void raise_first(const FileIndexer& indexer) {
 
 std::shared_ptr<FileIndex> index_from_bytes(const py::bytes& bytes) {
   const auto image = static_cast<std::string_view>(bytes);
-  auto memory = std::make_shared<SharedMemory>(image.size());
+  auto memory = std::make_shared<SharedMemory>(image.size(), SharedMemory::With::kChildren);
   std::copy(image.begin(), image.end(), reinterpret_cast<char*>(memory->data()));
   return std::make_shared<FileIndex>(std::move(memory));
 }
@@ -118,6 +122,13 @@ py::list ids_of(const FileIndex& index, const std::optional<Int64Array>& files, 
     PyList_SET_ITEM(ids.ptr(), static_cast<py::ssize_t>(i), text);
   }
   return ids;
+}
+
+bool all_end_with(const FileIndex& index, const std::string& suffix) {
+  for (std::int64_t file = 0; file < index.num_files(); ++file) {
+    if (!index.name(file).ends_with(suffix)) return false;
+  }
+  return true;
 }
 
 /// The number of each file, -1 for those that are not there.
@@ -152,7 +163,7 @@ std::shared_ptr<RowCache> cache_from(const FileIndex& index, int descriptor) {
 std::shared_ptr<FileSource> make_source(const std::shared_ptr<FileIndex>& index,
                                         const std::optional<RawTuple>& raw,
                                         const std::shared_ptr<RowCache>& cache) {
-  return std::make_shared<FileSource>(FileSource::Part{index, raw_format(raw), cache});
+  return std::make_shared<FileSource>(FileSource::Part{index, raw_format(raw), cache, {}});
 }
 
 void bind_index_classes(py::module_& module) {
@@ -188,10 +199,12 @@ void bind_index_classes(py::module_& module) {
                                const auto image = self.image().bytes();
                                return py::bytes(reinterpret_cast<const char*>(image.data()), image.size());
                              })
-      .def_property_readonly("descriptor", [](const FileIndex& self) { return self.image().descriptor(); })
+      .def_property_readonly("descriptor", [](const FileIndex& self) { return self.descriptor(); })
       .def_property_readonly("fingerprint", &FileIndex::fingerprint)
       .def("ids", &ids_of, py::arg("files"), py::arg("suffixes"))
+      .def("all_end_with", &all_end_with, py::arg("suffix"))
       .def("find", &find_all, py::arg("names"))
+      .def_property_readonly("is_settled", &FileIndex::is_settled)
       .def("same_files_as", &FileIndex::same_files_as, py::arg("other"))
       .def("is_current", &FileIndex::is_current, py::call_guard<py::gil_scoped_release>())
       .def("write", &FileIndex::write, py::arg("path"), py::call_guard<py::gil_scoped_release>());

@@ -142,7 +142,7 @@ OutputTensors::OutputTensors(const Table& table, std::size_t num_rows,
   if (capsules.size() != table.fields().size()) throw py::value_error("one output per field");
   for (std::size_t i = 0; i < capsules.size(); ++i) {
     tensors_.emplace_back(capsules[i]);
-    const auto bytes = static_cast<std::int64_t>(num_rows) * table.fields()[i].row_bytes;
+    const auto bytes = static_cast<std::int64_t>(bytes_of_rows(num_rows, table.fields()[i].row_bytes));
     addresses_.push_back(tensors_.back().require_contiguous(bytes));
   }
 }

@@ -21,7 +21,7 @@ Error broken(const Deflated& deflated, const char* problem) {
   return error;
 }
 
-void inflate_into(Storage& file, const Deflated& deflated, std::span<std::byte> out) {
+void inflate_into(const ReadAt& read, const Deflated& deflated, std::span<std::byte> out) {
   constexpr std::uint64_t kChunk = 1U << 20U;
   std::vector<std::byte> input(static_cast<std::size_t>(std::min(kChunk, deflated.compressed_bytes)));
   Inflater inflater;
@@ -29,7 +29,7 @@ void inflate_into(Storage& file, const Deflated& deflated, std::span<std::byte> 
   for (std::uint64_t at = 0; at < deflated.compressed_bytes && state != Inflater::State::kEnded;
        at += kChunk) {
     const std::span piece(input.data(), std::min(kChunk, deflated.compressed_bytes - at));
-    file.read(deflated.offset + at, piece);
+    read(deflated.offset + at, piece);
     state = inflater.feed(piece, out);
     if (state == Inflater::State::kBroken) throw broken(deflated, "the compressed data is corrupt");
   }
@@ -56,6 +56,13 @@ ForkSafeMutex& inflating() {
 
 }  // namespace
 
+std::vector<std::byte> inflated(const Deflated& deflated, const ReadAt& read) {
+  std::vector<std::byte> bytes(deflated.inflated_bytes);
+  inflate_into(read, deflated, bytes);
+  require_checksum(deflated, bytes);
+  return bytes;
+}
+
 InflatedStorage::InflatedStorage(std::shared_ptr<FileStorage> file, const Deflated& deflated)
     : file_(std::move(file)), deflated_(deflated) {}
 
@@ -73,15 +80,13 @@ void InflatedStorage::read(std::uint64_t offset, std::span<std::byte> out) {
 }
 
 void InflatedStorage::inflate_now() {
-  std::vector<std::byte> bytes(deflated_.inflated_bytes);
   try {
-    inflate_into(*file_, deflated_, bytes);
-    require_checksum(deflated_, bytes);
+    bytes_ = inflated(deflated_,
+                      [this](std::uint64_t offset, std::span<std::byte> out) { file_->read(offset, out); });
   } catch (Error& error) {
     error.in_file(file_->path());
     throw;
   }
-  bytes_ = std::move(bytes);
   ready_.store(true, std::memory_order_release);
 }
 

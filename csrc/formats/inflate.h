@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,6 +13,14 @@
 #include "storage/file.h"
 
 namespace penstock {
+
+/// Copies bytes from `offset` on; may throw.
+using ReadAt = std::function<void(std::uint64_t offset, std::span<std::byte> out)>;
+
+/// The inflated bytes of an array, checked.
+///
+/// \throws Error kFormat when they are not what was declared; what `read` throws
+[[nodiscard]] std::vector<std::byte> inflated(const Deflated& deflated, const ReadAt& read);
 
 /// The inflated bytes of one compressed array, as a storage of their own.
 ///

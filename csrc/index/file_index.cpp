@@ -164,10 +164,12 @@ std::string_view slice(std::string_view text, std::span<const std::uint64_t> end
 
 Header header_of(Bytes image) {
   Header header;
-  if (image.size() < sizeof(Header))
-    throw format_error("this is no index file").found(bytes_text(image.size()));
+  const std::size_t begun = std::min(image.size(), kMagic.size());
+  if (begun > 0 && std::memcmp(image.data(), kMagic.data(), begun) != 0) {
+    throw Error(ErrorKind::kArgument, "this is no index file").hint("Name another one, or remove it.");
+  }
+  if (image.size() < sizeof(Header)) throw damaged("another length than any index has");
   std::memcpy(&header, image.data(), sizeof(Header));
-  if (header.magic != kMagic) throw format_error("this is no index file").found("another kind of file");
   if (header.byte_order != kByteOrder || header.version != kVersion) {
     throw format_error("the index file is of another version of Penstock, or another kind of machine")
         .needed("version " + std::to_string(kVersion))
@@ -228,7 +230,7 @@ std::shared_ptr<FileIndex> FileIndex::make(const Parts& parts) {
   header.image_bytes =
       std::accumulate(sections.begin(), sections.end(), static_cast<std::uint64_t>(sizeof(Header)),
                       [](std::uint64_t sum, Bytes section) { return sum + padded(section.size()); });
-  auto image = std::make_shared<SharedMemory>(header.image_bytes);
+  auto image = std::make_shared<SharedMemory>(header.image_bytes, SharedMemory::With::kChildren);
   std::byte* to = image->data() + sizeof(Header);
   for (const Bytes section : sections) {
     std::copy(section.begin(), section.end(), to);
@@ -261,7 +263,28 @@ void FileIndex::take_apart() {
   container_ = static_cast<Container>(header.container);
   require_ends(name_ends_, names_.size());
   require_ends(folder_ends_, folders_.size());
-  for (const FileStamp& stamp : stamps_) file_bytes_ += stamp.size;
+  require_inside();
+}
+
+/// A row of all fields has a size, and what lies end to end lies inside its file.
+void FileIndex::require_inside() const {
+  constexpr std::uint64_t kLargestRow = std::uint64_t{1} << 48U;
+  if (fields_.empty()) throw damaged("no fields");
+  std::uint64_t row_bytes = 0;
+  for (const FileField& field : fields_) {
+    const auto sum = checked_add(row_bytes, static_cast<std::uint64_t>(field.bytes));
+    if (!sum || *sum > kLargestRow) throw damaged("fields that no memory can hold");
+    row_bytes = *sum;
+  }
+  for (std::int64_t file = 0; file < num_files(); ++file) {
+    for (std::size_t i = 0; i < fields_.size(); ++i) {
+      const auto bytes = static_cast<std::uint64_t>(fields_[i].bytes);
+      const std::uint64_t at = offset(file, i);
+      if (at != kElsewhere && bytes > 0 && !in_bounds(stamp(file).size, at, bytes)) {
+        throw damaged("an array outside its file");
+      }
+    }
+  }
 }
 
 std::string_view FileIndex::name(std::int64_t file) const noexcept {
@@ -298,12 +321,16 @@ std::optional<std::int64_t> FileIndex::find(std::string_view name) const noexcep
   return low;
 }
 
+bool FileIndex::is_settled() const noexcept {
+  return !changed_.empty() && std::ranges::find(changed_, 0) == changed_.end();
+}
+
 bool FileIndex::is_current() const {
-  if (changed_.empty()) return false;
+  if (!is_settled()) return false;
   for (std::size_t i = 0; i < changed_.size(); ++i) {
     const std::string below(slice(folders_, folder_ends_, i));
     try {
-      if (changed_[i] == 0 || folder_changed(below.empty() ? root_ : root_ + "/" + below) != changed_[i]) {
+      if (folder_changed(below.empty() ? root_ : root_ + "/" + below) != changed_[i]) {
         return false;
       }
     } catch (const Error&) {
@@ -313,16 +340,27 @@ bool FileIndex::is_current() const {
   return true;
 }
 
+int FileIndex::descriptor() const {
+  const std::scoped_lock lock(sharing_);
+  if (!shareable_) {
+    shareable_ = std::make_unique<SharedMemory>(image_->size(), SharedMemory::With::kAnyone);
+    std::ranges::copy(image_->bytes(), shareable_->data());
+  }
+  return shareable_->descriptor();
+}
+
 std::uint64_t FileIndex::fingerprint_of_files() const {
   std::vector<std::uint64_t> sizes;
   sizes.reserve(stamps_.size());
   for (const FileStamp& stamp : stamps_) sizes.push_back(stamp.size);
-  return mix64(checksum(as_bytes(names_)) ^ checksum(bytes_of(sizes)));
+  const std::uint64_t ends = mix64(checksum(std::as_bytes(name_ends_)));
+  return mix64(ends ^ checksum(as_bytes(names_)) ^ mix64(checksum(bytes_of(sizes))));
 }
 
 bool FileIndex::same_files_as(const FileIndex& other) const noexcept {
-  return names_ == other.names_ && std::ranges::equal(name_ends_, other.name_ends_) &&
-         std::ranges::equal(stamps_, other.stamps_) && std::ranges::equal(offsets_, other.offsets_);
+  return fields_ == other.fields_ && container_ == other.container_ && names_ == other.names_ &&
+         std::ranges::equal(name_ends_, other.name_ends_) && std::ranges::equal(stamps_, other.stamps_) &&
+         std::ranges::equal(offsets_, other.offsets_);
 }
 
 void FileIndex::write(const std::string& path) const {

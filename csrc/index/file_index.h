@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -23,6 +24,8 @@ struct FileField {
   DType dtype = DType::kUInt8;
   std::vector<std::int64_t> shape;
   std::int64_t bytes = 0;  ///< of the whole array
+
+  friend bool operator==(const FileField&, const FileField&) = default;
 };
 
 /// What tells that a file is the one whose header was read.
@@ -65,7 +68,7 @@ class FileIndex {
 
   [[nodiscard]] static std::shared_ptr<FileIndex> make(const Parts& parts);
 
-  /// \throws Error kFormat when it is no image, of another version, or damaged
+  /// \throws Error kArgument when it is no image; kFormat when it is of another version, or damaged
   explicit FileIndex(std::shared_ptr<SharedMemory> image);
 
   [[nodiscard]] std::int64_t num_files() const noexcept { return static_cast<std::int64_t>(stamps_.size()); }
@@ -74,6 +77,12 @@ class FileIndex {
   [[nodiscard]] const std::string& root() const noexcept { return root_; }
   [[nodiscard]] const std::string& recipe() const noexcept { return recipe_; }
   [[nodiscard]] const SharedMemory& image() const noexcept { return *image_; }
+
+  /// Of a copy of the image, for another process; -1 where the system has no such thing. Lives as long as
+  /// this.
+  ///
+  /// \throws Error kShard when there is no memory
+  [[nodiscard]] int descriptor() const;
 
   /// \pre file is in [0, num_files())
   [[nodiscard]] std::string_view name(std::int64_t file) const noexcept;
@@ -87,11 +96,11 @@ class FileIndex {
   /// Tells these files from others, by their names and sizes.
   [[nodiscard]] std::uint64_t fingerprint_of_files() const;
 
-  /// Bytes of all files together.
-  [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
-
   /// The file of that name; \pre names are sorted
   [[nodiscard]] std::optional<std::int64_t> find(std::string_view name) const noexcept;
+
+  /// Whether no folder was changed so lately, when it was listed, that one could not tell.
+  [[nodiscard]] bool is_settled() const noexcept;
 
   /// Whether no file has come, gone or been renamed since the folders were listed, as far as one can tell.
   /// False where they were not.
@@ -107,8 +116,11 @@ class FileIndex {
 
  private:
   void take_apart();
+  void require_inside() const;
 
   std::shared_ptr<SharedMemory> image_;
+  mutable std::mutex sharing_;  // guards shareable_
+  mutable std::unique_ptr<SharedMemory> shareable_;
   Container container_ = Container::kArray;
   std::string root_;
   std::string recipe_;
@@ -120,7 +132,6 @@ class FileIndex {
   std::span<const std::int64_t> changed_;
   std::span<const std::uint64_t> folder_ends_;
   std::string_view folders_;
-  std::uint64_t file_bytes_ = 0;
   std::uint64_t fingerprint_ = 0;
 };
 

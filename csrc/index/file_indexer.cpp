@@ -85,23 +85,16 @@ bool is_plain(const ArrayLayout& array) {
 
 FileIndexer::FileIndexer(Request request) : request_(std::move(request)) {
   stamps_.resize(request_.names.size());
-  if (!request_.known) return;
-  const FileIndex& known = *request_.known;
-  fields_.assign(known.fields().begin(), known.fields().end());
-  container_ = known.container();
-  first_path_ = known.num_files() > 0 ? known.path(0) : "the index";
-  offsets_.resize(stamps_.size() * fields_.size());
-  agreed_ = true;
+  states_.resize(request_.names.size());
 }
 
 void FileIndexer::read_first() {
-  for (std::int64_t file = 0; file < num_files() && !agreed_; ++file) read_one(file);
+  while (!agreed_ && first_unread_ < num_files()) read_one(first_unread_++);
 }
 
 void FileIndexer::read(std::int64_t begin, std::int64_t end) {
   for (std::int64_t file = begin; file < end; ++file) {
-    const bool read_already = stamps_[static_cast<std::size_t>(file)].mtime_ns != 0;
-    if (!read_already) read_one(file);
+    if (states_[static_cast<std::size_t>(file)] == State::kUnread) read_one(file);
   }
 }
 
@@ -109,31 +102,35 @@ void FileIndexer::read_one(std::int64_t number) {
   const std::string path =
       request_.root + "/" + std::string(request_.names[static_cast<std::size_t>(number)]);
   try {
-    if (take_known(number)) return;
-    const OpenFile file(path);
-    const FileLayout layout = read_sample_header(BufferedFile(file), request_.raw);
-    if (!agreed_) agree(layout, path);
-    take_offsets(layout, number);
-    stamps_[static_cast<std::size_t>(number)] = {file.identity().size, file.identity().mtime_ns};
+    if (!take_known(number, path)) {
+      const OpenFile file(path);
+      const FileLayout layout = read_sample_header(BufferedFile(file), request_.raw);
+      if (!agreed_) agree(layout, path);
+      take_offsets(layout, number);
+      stamps_[static_cast<std::size_t>(number)] = {file.identity().size, file.identity().mtime_ns};
+    }
+    states_[static_cast<std::size_t>(number)] = State::kRead;
   } catch (Error& error) {
     error.in_file(path);
+    states_[static_cast<std::size_t>(number)] = State::kFailed;
     const std::scoped_lock lock(mutex_);
-    const bool told = std::any_of(failures_.begin(), failures_.end(),
-                                  [number](const Failure& failure) { return failure.file == number; });
-    if (!told) failures_.push_back({number, error});
+    failures_.push_back({number, error});
   }
 }
 
 /// A file that an older index knows, and that has not changed since, is not read again.
-bool FileIndexer::take_known(std::int64_t file) {
+bool FileIndexer::take_known(std::int64_t file, const std::string& path) {
   if (!request_.known) return false;
+  const FileIndex& known = *request_.known;
   const auto at = static_cast<std::size_t>(file);
-  const auto before = request_.known->find(request_.names[at]);
-  if (!before || stamp_of(request_.known->path(*before)) != request_.known->stamp(*before)) return false;
+  const auto before = known.find(request_.names[at]);
+  if (!before || stamp_of(path) != known.stamp(*before)) return false;
+  if (!agreed_) agree({known.fields().begin(), known.fields().end()}, known.container(), path);
+  if (!std::ranges::equal(fields_, known.fields())) return false;
   for (std::size_t i = 0; i < fields_.size(); ++i) {
-    offsets_[at * fields_.size() + i] = request_.known->offset(*before, i);
+    offsets_[at * fields_.size() + i] = known.offset(*before, i);
   }
-  stamps_[at] = request_.known->stamp(*before);
+  stamps_[at] = known.stamp(*before);
   return true;
 }
 
@@ -147,11 +144,16 @@ void FileIndexer::agree(const FileLayout& layout, const std::string& path) {
     if (fields.empty()) throw Error(ErrorKind::kSchema, "the file holds no arrays");
   }
   for (const std::string& name : request_.fields) {
-    fields.push_back(field_of(find(layout, name, request_.fields.size() == 1)));
+    const bool has_no_name = layout.container == Container::kArray && request_.fields.size() == 1;
+    fields.push_back(field_of(find(layout, name, has_no_name)));
     fields.back().name = name;
   }
+  agree(std::move(fields), layout.container, path);
+}
+
+void FileIndexer::agree(std::vector<FileField> fields, Container container, const std::string& path) {
   fields_ = std::move(fields);
-  container_ = layout.container;
+  container_ = container;
   first_path_ = path;
   offsets_.resize(stamps_.size() * fields_.size());
   agreed_ = true;
@@ -159,7 +161,9 @@ void FileIndexer::agree(const FileLayout& layout, const std::string& path) {
 
 void FileIndexer::take_offsets(const FileLayout& layout, std::int64_t file) {
   for (std::size_t i = 0; i < fields_.size(); ++i) {
-    const ArrayLayout& array = matching_array(layout, fields_[i], fields_.size() == 1, first_path_);
+    const bool asked_by_name = !request_.fields.empty() && layout.container != Container::kArray;
+    const ArrayLayout& array =
+        matching_array(layout, fields_[i], fields_.size() == 1 && !asked_by_name, first_path_);
     offsets_[static_cast<std::size_t>(file) * fields_.size() + i] =
         is_plain(array) ? array.offset : FileIndex::kElsewhere;
   }

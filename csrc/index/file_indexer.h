@@ -59,19 +59,24 @@ class FileIndexer {
   [[nodiscard]] std::shared_ptr<FileIndex> finish() const;
 
  private:
+  enum class State : std::uint8_t { kUnread, kRead, kFailed };
+
   void read_one(std::int64_t number);
-  [[nodiscard]] bool take_known(std::int64_t file);
+  [[nodiscard]] bool take_known(std::int64_t file, const std::string& path);
   void agree(const FileLayout& layout, const std::string& path);
+  void agree(std::vector<FileField> fields, Container container, const std::string& path);
   void take_offsets(const FileLayout& layout, std::int64_t file);
 
   Request request_;
   Container container_ = Container::kArray;
   std::vector<FileField> fields_;
   std::string first_path_;
-  bool agreed_ = false;  ///< fields_ are known
+  bool agreed_ = false;            ///< fields_ are known
+  std::int64_t first_unread_ = 0;  ///< by read_first
   std::vector<FileStamp> stamps_;
   std::vector<std::uint64_t> offsets_;
-  mutable std::mutex mutex_;  // guards failures_
+  std::vector<State> states_;  ///< each written by the thread that reads the file
+  mutable std::mutex mutex_;   // guards failures_
   std::vector<Failure> failures_;
 };
 

@@ -73,6 +73,7 @@ class Walk {
     folder_.changed.push_back(is_too_late_to_tell(changed) ? 0 : changed);
     std::vector<std::string> inner;
     list(path, below.empty() ? "" : below + "/", inner);
+    std::sort(inner.begin(), inner.end());  // so that of a folder's two names it is always the same one
     for (const std::string& each : inner) visit(each);
   }
 

@@ -27,7 +27,7 @@ class Strings {
 /// What lies in a folder and those below it.
 struct Folder {
   Strings files;                      ///< names below the root, sorted byte by byte
-  Strings folders;                    ///< likewise; the root itself is ""
+  Strings folders;                    ///< "", the root, first; each before those below it
   std::vector<std::int64_t> changed;  ///< when each folder was last changed, in ns; 0: too lately to tell
 };
 

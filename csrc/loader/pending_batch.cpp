@@ -40,7 +40,9 @@ constexpr std::chrono::microseconds kAwake{20};
 
 std::int64_t parts_of(const Table& table, std::size_t rows) {
   const auto count = static_cast<std::int64_t>(rows);
-  return std::clamp<std::int64_t>(count * table.row_work() / kPartBytes, 1, std::max<std::int64_t>(count, 1));
+  const std::int64_t rows_of_a_part =
+      std::max<std::int64_t>(kPartBytes / std::max<std::int64_t>(table.row_work(), 1), 1);
+  return std::max<std::int64_t>(count / rows_of_a_part, 1);
 }
 
 }  // namespace
@@ -93,7 +95,7 @@ void PendingBatch::open() noexcept {
   try {
     if (outs_.empty()) {
       for (const Field& field : table_.fields()) {
-        buffers.emplace_back(rows_.size() * static_cast<std::size_t>(field.row_bytes));
+        buffers.emplace_back(bytes_of_rows(rows_.size(), field.row_bytes));
         outs.push_back(buffers.back().data());
       }
     }

@@ -19,14 +19,38 @@ std::uint64_t number_in(const std::string& path) {
   return file >> number ? number : kUnknown;
 }
 
-std::uint64_t group_limit() {
-  const ControlGroups groups = control_groups("memory");
-  std::uint64_t limit = kUnknown;
-  for (const std::string& folder : groups.unified) limit = std::min(limit, number_in(folder + "/memory.max"));
-  for (const std::string& folder : groups.controller) {
-    limit = std::min(limit, number_in(folder + "/memory.limit_in_bytes"));
+/// The number after a name in a file of "name number" lines; 0 where there is none.
+std::uint64_t number_called(const std::string& name, const std::string& path) {
+  std::ifstream file(path);
+  std::string each;
+  std::uint64_t number = 0;
+  while (file >> each >> number) {
+    if (each == name) return number;
   }
-  return limit;
+  return 0;
+}
+
+/// What a group's limit leaves, without what it holds; pages of files that can go are not counted as held.
+std::uint64_t left_of(const std::string& limit_file, const std::string& usage_file, const std::string& folder,
+                      const char* reclaimable) {
+  const std::uint64_t limit = number_in(folder + limit_file);
+  const std::uint64_t used = number_in(folder + usage_file);
+  if (limit == kUnknown || used == kUnknown) return limit;
+  const std::uint64_t held = used - std::min(used, number_called(reclaimable, folder + "/memory.stat"));
+  return limit - std::min(limit, held);
+}
+
+std::uint64_t left_by_groups() {
+  const ControlGroups groups = control_groups("memory");
+  std::uint64_t left = kUnknown;
+  for (const std::string& folder : groups.unified) {
+    left = std::min(left, left_of("/memory.max", "/memory.current", folder, "inactive_file"));
+  }
+  for (const std::string& folder : groups.controller) {
+    left = std::min(
+        left, left_of("/memory.limit_in_bytes", "/memory.usage_in_bytes", folder, "total_inactive_file"));
+  }
+  return left;
 }
 
 std::uint64_t system_memory() {
@@ -43,6 +67,6 @@ std::uint64_t system_memory() {
 
 }  // namespace
 
-std::uint64_t available_memory() { return std::min(system_memory(), group_limit()); }
+std::uint64_t available_memory() { return std::min(system_memory(), left_by_groups()); }
 
 }  // namespace penstock

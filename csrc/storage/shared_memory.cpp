@@ -49,7 +49,8 @@ std::size_t size_of(int descriptor) {
 
 }  // namespace
 
-SharedMemory::SharedMemory(std::size_t bytes) : size_(bytes), descriptor_(make_descriptor(bytes)) {
+SharedMemory::SharedMemory(std::size_t bytes, With with)
+    : size_(bytes), descriptor_(with == With::kAnyone ? make_descriptor(bytes) : -1) {
   const int flags = descriptor_ >= 0 ? MAP_SHARED : MAP_SHARED | MAP_ANONYMOUS;
   try {
     data_ = map(bytes, PROT_READ | PROT_WRITE, flags, descriptor_);
@@ -61,8 +62,6 @@ SharedMemory::SharedMemory(std::size_t bytes) : size_(bytes), descriptor_(make_d
 
 std::shared_ptr<SharedMemory> SharedMemory::from_descriptor(int descriptor) {
   std::shared_ptr<SharedMemory> memory(new SharedMemory);
-  memory->descriptor_ = ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
-  if (memory->descriptor_ < 0) throw refused("the descriptor cannot be used", errno);
   memory->size_ = size_of(descriptor);
   memory->data_ = map(memory->size_, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor);
   return memory;
@@ -70,7 +69,7 @@ std::shared_ptr<SharedMemory> SharedMemory::from_descriptor(int descriptor) {
 
 std::shared_ptr<SharedMemory> SharedMemory::copy_of_file(const std::string& path) {
   const OpenFile file(path);
-  auto memory = std::make_shared<SharedMemory>(static_cast<std::size_t>(file.size()));
+  auto memory = std::make_shared<SharedMemory>(static_cast<std::size_t>(file.size()), With::kChildren);
   memory->populate(0, memory->size());
   file.read(0, memory->bytes());
   return memory;

@@ -13,10 +13,14 @@ namespace penstock {
 /// Pages are given when they are first touched. thread-compatible
 class SharedMemory {
  public:
+  /// Whom it can be shared with: forked children alone, or whoever has the descriptor, of which a process has
+  /// only so many.
+  enum class With : std::uint8_t { kChildren, kAnyone };
+
   /// Zeros.
   ///
   /// \throws Error kShard when the system gives none
-  explicit SharedMemory(std::size_t bytes);
+  SharedMemory(std::size_t bytes, With with);
 
   /// What another process made; the descriptor stays the caller's.
   ///
@@ -39,7 +43,7 @@ class SharedMemory {
   /// Takes the pages of a part at once, where the system can: to touch them one by one takes twice as long.
   void populate(std::size_t offset, std::size_t bytes) const noexcept;
 
-  /// For another process; -1 where the system has no such thing.
+  /// For another process; -1 where there is none.
   [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
 
  private:

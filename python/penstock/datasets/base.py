@@ -332,6 +332,11 @@ class Subset(Dataset):
     def __reduce__(self) -> tuple[Any, ...]:
         return Subset, (self.dataset, self.indices)
 
+    @property
+    def ids(self) -> Any:
+        """Of the samples, where the whole dataset has some."""
+        return self.dataset.ids.at(self.indices)  # type: ignore[attr-defined]
+
     def __getattr__(self, name: str) -> Any:
         """Attributes of the whole dataset: `classes`, `class_to_idx`, ..."""
         if name.startswith("_") or "dataset" not in self.__dict__:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing import context
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -18,13 +19,14 @@ from penstock.datasets.base import Dataset, Rows, column_in_memory
 from penstock.datasets.folder import Folder, Ids, few, index_from, missing_files, raise_failures, shared
 from penstock.datasets.shards import SUFFIXES, Raw, distinct
 from penstock.errors import ArgumentError, SchemaError
+from penstock.samplers.base import at_least
 
 __all__ = ["FileDataset"]
 
 Labels: TypeAlias = "Mapping[str, Any] | Sequence[Any] | Tensor | Callable[[Path], Any]"
 
 _LABEL = "label"
-_IDS_LOOKED_AT = 10
+_IDS_LOOKED_AT = 1000
 
 
 class FileDataset(Dataset):
@@ -89,12 +91,21 @@ class FileDataset(Dataset):
     ) -> None:
         _require_choice("cache", cache, (None, "memory"))
         _require_choice("on_error", on_error, ("raise", "skip"))
+        if cache_bytes is not None:
+            at_least(0, cache_bytes, "cache_bytes")
+            _require_choice("cache", cache, ("memory",))  # without one it would do nothing
         if index is not None and on_error == "skip":
             raise ArgumentError("an index file does not remember what was skipped", actual='on_error="skip"')
         self.root = os.path.abspath(os.fspath(root))
         wanted = () if fields is None else (fields,) if isinstance(fields, str) else distinct(fields)
         folder = Folder.asked(self.root, suffix, wanted, raw)
         given = None if ids is None else _distinct_ids(ids)
+        if index is not None and not folder.suffixes and _is_below(index, self.root):
+            raise ArgumentError(
+                "the index file would be one of the samples",
+                path=os.fspath(index),
+                hint="Put it elsewhere, or say with suffix= which files are meant.",
+            )
         self.suffix = _found_suffix(self.root, given) if suffix is None else suffix
         names = None if given is None else [os.fsencode(each + self.suffix) for each in given]
         self.skipped: list[tuple[str, str]] = []
@@ -106,11 +117,14 @@ class FileDataset(Dataset):
         else:
             self._index = folder.kept_index(self._index_path)
             rows = None if names is None else self._rows_of(names)
-        self._stripped = (self.suffix,) if self.suffix else folder.suffixes
+        self._stripped: tuple[str, ...] = (self.suffix,) if self.suffix else ()
+        if given is None and suffix is None:
+            self._stripped = _common_suffix(self._index)
         labelled = _label_tensor(labels, Ids(self._index, rows, self._stripped), left_out, self.root)
         self._labels = labelled
         self._structure = _structure(self._index, fields, labels is not None)
         self._cache_budget = None if cache is None else (cache_bytes,)
+        self._shareable: Any = None
         cached = None if cache is None else _core.RowCache(self._index, cache_bytes)
         target = None if labels is None else _LABEL
         super().__init__(self._table_of(rows, cached), target=target, transform=transform)
@@ -127,11 +141,20 @@ class FileDataset(Dataset):
         return np.array([len(self)])
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_table": None, "_cache": shared(self._cache)}
+        state = {**super().__getstate__(), "_table": None, "_shareable": None, "_cache": shared(self._cache)}
         state["_index"] = shared(self._index) or self._index_path or self._index.image
         state["_fingerprint"] = self._index.fingerprint
-        state["_rows"] = None if self._rows is None else torch.from_numpy(self._rows)
+        state["_rows"], state["_labels"] = self._rows_and_labels()
         return state
+
+    def _rows_and_labels(self) -> tuple[Tensor | None, Tensor | None]:
+        """Copies, while a worker process is being started: torch moves what it sends to shared memory."""
+        rows = None if self._rows is None else torch.from_numpy(self._rows)
+        if context.get_spawning_popen() is None:
+            return rows, self._labels
+        if self._shareable is None:
+            self._shareable = [None if each is None else each.clone() for each in (rows, self._labels)]
+        return self._shareable[0], self._shareable[1]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -196,7 +219,15 @@ def _require_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
 
 
 def _distinct_ids(ids: Iterable[str]) -> list[str]:
-    ids = [os.fspath(each) for each in ids]
+    lone = isinstance(ids, (str, bytes))
+    ids = [each if lone or not isinstance(each, os.PathLike) else os.fspath(each) for each in ids]
+    wrong = [each for each in ids if lone or not isinstance(each, str) or "\0" in each]
+    if wrong or len(ids) == 0:
+        raise SchemaError(
+            "ids= must be a list of names" if wrong else "ids= is empty",
+            expected="paths below the root, without the suffix",
+            actual=few(list(map(repr, wrong))) if wrong else None,
+        )
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
         twice = sorted({each for each in ids if each in seen or seen.add(each)})  # type: ignore[func-returns-value]
@@ -206,6 +237,19 @@ def _distinct_ids(ids: Iterable[str]) -> list[str]:
             hint="To see a sample more often, use ds.subset(indices) or a sampler.",
         )
     return ids
+
+
+def _is_below(path: str | os.PathLike[str], root: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(root), ""))
+
+
+def _common_suffix(index: _core.FileIndex) -> tuple[str, ...]:
+    """The suffixes that an id is without: none where they alone tell files apart."""
+    suffix = os.path.splitext(index.ids(np.zeros(1, np.int64), ())[0])[1]
+    if suffix.lower() in SUFFIXES and index.all_end_with(suffix):
+        return (suffix,)
+    ids = index.ids(None, SUFFIXES)
+    return SUFFIXES if len(set(ids)) == len(ids) else ()
 
 
 def _found_suffix(root: str, ids: Sequence[str] | None) -> str:
@@ -250,12 +294,14 @@ def _label_tensor(labels: Labels | None, ids: Ids, failed: Rows, root: str) -> T
     else:
         values = labels
     try:
+        if isinstance(values, np.ndarray):  # in order, of this machine, and writable: torch wants that
+            values = np.array(values, dtype=values.dtype.newbyteorder("="), order="C")
         tensor = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SchemaError(
             "labels must be numbers",
             field=_LABEL,
-            actual=repr(next(iter(values), None)),
+            actual=repr(values[0]) if isinstance(values, (list, np.ndarray)) else type(values).__name__,
             hint='Number them, such as {"cat": 0, "dog": 1}[name].',
         ) from error
     if tensor.ndim and len(failed) and len(tensor) == len(ids) + len(failed):  # a sequence for all files

@@ -47,7 +47,10 @@ class Ids(Sequence[str]):
         chosen = np.arange(len(self))[i]
         files = np.atleast_1d(chosen if self._rows is None else self._rows[chosen])
         ids = self._index.ids(files, self._suffixes)
-        return ids if isinstance(i, slice) else ids[0]
+        return ids[0] if np.ndim(chosen) == 0 else ids
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._index.ids(self._rows, self._suffixes))
@@ -58,6 +61,10 @@ class Ids(Sequence[str]):
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self[:3]))
         return f"[{shown}{', ...' if len(self) > 3 else ''}] ({len(self)} ids)"
+
+    def at(self, samples: Rows) -> Ids:
+        """Those of some samples."""
+        return Ids(self._index, samples if self._rows is None else self._rows[samples], self._suffixes)
 
     def with_suffix(self) -> list[str]:
         """The whole names."""
@@ -100,7 +107,7 @@ class Folder:
         """What an index file says, if the folder is still the same; otherwise it is made anew.
 
         Raises:
-            ArgumentError: It is an index of something else.
+            ArgumentError: It is an index of something else, or no index.
             ShardError, FormatError, SchemaError: A file of the folder is wrong, or the index cannot be kept.
         """
         known = self._open(path)
@@ -110,8 +117,9 @@ class Folder:
         if failures:
             raise_failures(indexer, failures)
         index = indexer.finish()
-        if known is None or not index.same_files_as(known):
-            index.write(os.fsencode(path))
+        if known is not None and index.same_files_as(known) and not (index.is_settled > known.is_settled):
+            return known
+        index.write(os.fsencode(path))
         return index
 
     def _read(

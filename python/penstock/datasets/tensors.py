@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multiprocessing import context
 from typing import Any
 
 from torch import Tensor
@@ -33,12 +34,21 @@ class TensorDataset(Dataset):
         if not tensors:
             raise SchemaError("a dataset needs at least one tensor")
         self.tensors = tuple(require_tensors(tensors))
+        self._shareable: tuple[Tensor, ...] | None = None
         names = tuple(str(i) for i in range(len(tensors)))
         columns = [column_in_memory(name, tensor) for name, tensor in zip(names, tensors, strict=True)]
         super().__init__(Table(_core.Table(columns), Structure("tuple", names)), target=target)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.tensors, self._target)
+        return _rebuild, (self._for_another_process(), self._target)
+
+    def _for_another_process(self) -> tuple[Tensor, ...]:
+        """Copies, while a worker process is being started: torch moves what it sends to shared memory."""
+        if context.get_spawning_popen() is None:
+            return self.tensors
+        if self._shareable is None:
+            self._shareable = tuple(tensor.clone() for tensor in self.tensors)
+        return self._shareable
 
     def _target_field(self) -> str | None:
         last = self.tensors[-1]

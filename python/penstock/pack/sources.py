@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from penstock.datasets import ConcatDataset, Dataset, FileDataset, ShardDataset, Subset
+from penstock.datasets import ConcatDataset, Dataset, FileDataset, ShardDataset
 from penstock.errors import ArgumentError, SchemaError, ShardError
 from penstock.pack.disk import Bytes, PathLike, cannot_be_read, reading
 from penstock.pack.plan import Column, Offsets, ends_of, folders_for
@@ -210,9 +210,6 @@ def _rows_as_bytes(tensor: Tensor, column: Column, rows: int) -> Bytes:
 
 
 def _ids_of(dataset: Dataset) -> Sequence[str] | None:
-    if isinstance(dataset, Subset):
-        ids = _ids_of(dataset.dataset)
-        return None if ids is None else [ids[i] for i in dataset.indices.tolist()]
     if isinstance(dataset, ConcatDataset):
         parts = [_ids_of(part) for part in dataset.datasets]
         return (
