@@ -28,6 +28,7 @@
 #include "assemble/thread_pool.h"
 #include "index/file_indexer.h"
 #include "loader/pending_batch.h"
+#include "sanitizers.h"
 #include "zip_writer.h"
 
 namespace penstock {
@@ -695,7 +696,8 @@ TEST_CASE("a table's fields come from sources of one field and of several") {
   CHECK(contains(error.needed(), "'x'"));
 }
 
-TEST_CASE("batches of files are assembled ahead, by threads or by whoever waits, and in a forked child") {
+TEST_CASE("batches of files are assembled ahead, by threads or by whoever waits, and in a forked child" *
+          doctest::skip(kAddressSanitizer)) {
   const auto sample = make_sample(Kind::kNpy, 60, 3000);
   const Table table(std::vector<std::shared_ptr<Source>>{sample->source(sample->cache(20))});
   const auto is_right = [&](PendingBatch& batch, const Rows& rows) {

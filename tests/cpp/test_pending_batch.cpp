@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "index/column.h"
 #include "loader/pending_batch.h"
+#include "sanitizers.h"
 #include "storage/storage.h"
 
 namespace penstock {
@@ -164,7 +165,8 @@ TEST_CASE("batches dropped at any moment leave nothing behind") {
   set_num_threads(1);
 }
 
-TEST_CASE("a batch that a forked child finds begun, or not, is assembled there") {
+TEST_CASE("a batch that a forked child finds begun, or not, is assembled there" *
+          doctest::skip(kAddressSanitizer)) {
   set_num_threads(3);
   const auto rows_of = [](std::uint64_t k) { return some_rows(k, k % 2 == 0 ? kManyParts : kOnePart); };
   for (std::uint64_t i = 0; i < 20; ++i) {
