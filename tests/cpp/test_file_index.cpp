@@ -22,6 +22,7 @@
 
 #include "base/checksum.h"
 #include "format_checks.h"
+#include "temporary_folder.h"
 
 namespace penstock {
 namespace {
@@ -39,23 +40,6 @@ constexpr std::size_t kFieldsAt = 48;
 constexpr std::size_t kFieldBytesAt = 56;
 constexpr std::size_t kContainerAt = 96;
 constexpr std::size_t kHeaderBytes = 104;
-
-/// A folder that goes with all that is in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() { REQUIRE(::mkdtemp(path_.data()) != nullptr); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] std::string path(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_ = "/tmp/penstock_test_XXXXXX";
-};
 
 Strings strings_of(const Names& names) {
   Strings strings;

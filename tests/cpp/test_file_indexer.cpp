@@ -21,6 +21,7 @@
 
 #include "storage/buffered_file.h"
 #include "storage/file.h"
+#include "temporary_folder.h"
 #include "zip_writer.h"
 
 namespace penstock {
@@ -28,41 +29,6 @@ namespace {
 
 using namespace testing;
 using Names = std::vector<std::string>;
-
-/// A folder that goes with all that is in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() { REQUIRE(::mkdtemp(path_.data()) != nullptr); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] std::string path(const std::string& name) const { return path_ + "/" + name; }
-
-  void write(const std::string& name, const std::string& text) const {
-    std::ofstream file(path(name), std::ios::binary | std::ios::trunc);
-    file << text;
-    REQUIRE(file.flush().good());
-  }
-
-  /// Other bytes in a file that looks, by its size and time, as it did before.
-  void write_unnoticed(const std::string& name, char byte) const {
-    struct stat status{};
-    REQUIRE(::stat(path(name).c_str(), &status) == 0);
-    write(name, std::string(static_cast<std::size_t>(status.st_size), byte));
-    set_time(name, status.st_mtim);
-  }
-
-  void set_time(const std::string& name, const timespec& time) const {
-    REQUIRE(::utimensat(AT_FDCWD, path(name).c_str(), std::array{time, time}.data(), 0) == 0);
-  }
-
- private:
-  std::string path_ = "/tmp/penstock_test_XXXXXX";
-};
 
 std::string npy(const std::string& descr, const std::string& shape, std::size_t data_bytes,
                 std::size_t header_bytes = 118, const char* fortran = "False") {

@@ -29,6 +29,7 @@
 #include "index/file_indexer.h"
 #include "loader/pending_batch.h"
 #include "sanitizers.h"
+#include "temporary_folder.h"
 #include "zip_writer.h"
 
 namespace penstock {
@@ -37,37 +38,6 @@ namespace {
 using namespace testing;
 using Names = std::vector<std::string>;
 using Rows = std::vector<std::int64_t>;
-
-/// A folder that goes with all that is in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() { REQUIRE(::mkdtemp(path_.data()) != nullptr); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] std::string path(const std::string& name) const { return path_ + "/" + name; }
-
-  void write(const std::string& name, const std::string& text) const {
-    std::ofstream file(path(name), std::ios::binary | std::ios::trunc);
-    file << text;
-    REQUIRE(file.flush().good());
-  }
-
-  /// As one should: under another name first.
-  void replace(const std::string& name, const std::string& text) const {
-    write(name + ".new", text);
-    REQUIRE(::rename(path(name + ".new").c_str(), path(name).c_str()) == 0);
-  }
-
-  void remove(const std::string& name) const { REQUIRE(::unlink(path(name).c_str()) == 0); }
-
- private:
-  std::string path_ = "/tmp/penstock_test_XXXXXX";
-};
 
 /// One thread again, whatever happens.
 class Threads {

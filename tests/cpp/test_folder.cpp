@@ -19,40 +19,13 @@
 #include <vector>
 
 #include "format_checks.h"
+#include "temporary_folder.h"
 
 namespace penstock {
 namespace {
 
 using namespace testing;
 using Names = std::vector<std::string>;
-
-/// A folder that goes with all that is in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() { REQUIRE(::mkdtemp(path_.data()) != nullptr); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] std::string path(const std::string& name) const { return path_ + "/" + name; }
-
-  /// Makes a file, and the folders above it.
-  void add(const std::string& name) const {
-    std::filesystem::create_directories(std::filesystem::path(path(name)).parent_path());
-    std::ofstream file(path(name));
-    REQUIRE(file.good());
-  }
-  void add_folder(const std::string& name) const { std::filesystem::create_directories(path(name)); }
-  void link(const std::string& to, const std::string& name) const {
-    REQUIRE(::symlink(to.c_str(), path(name).c_str()) == 0);
-  }
-
- private:
-  std::string path_ = "/tmp/penstock_test_XXXXXX";
-};
 
 Names all_of(const Strings& strings) {
   Names names;
