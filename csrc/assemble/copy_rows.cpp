@@ -200,6 +200,11 @@ Kernel choose(std::int64_t row_bytes, std::int64_t num_rows) noexcept {
 
 }  // namespace
 
+void prefetch_row(const std::byte* row, std::int64_t bytes) noexcept {
+  __builtin_prefetch(row, 0, 2);
+  PrefetchLines<0>::near(row, bytes);
+}
+
 void copy_rows(const RowCopy& work) noexcept {
   if (work.num_rows > 0 && work.row_bytes > 0) choose(work.row_bytes, work.num_rows)(work);
 }

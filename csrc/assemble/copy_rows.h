@@ -34,4 +34,8 @@ struct RowCopy {
 /// \pre every row number is in range and every view is mapped
 void copy_rows(const RowCopy& work) noexcept;
 
+/// Has the processor bring the lines of a row that will be copied a few rows later: the first 2 KiB, whose
+/// end the processor continues by itself.
+void prefetch_row(const std::byte* row, std::int64_t bytes) noexcept;
+
 }  // namespace penstock

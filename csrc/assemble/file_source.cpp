@@ -9,6 +9,7 @@
 #include <numeric>
 #include <utility>
 
+#include "assemble/copy_rows.h"
 #include "assemble/thread_pool.h"
 #include "base/error.h"
 #include "base/random.h"
@@ -59,6 +60,16 @@ void read_array(const OpenFile& file, const ArrayLayout& array, const FileField&
   read_scattered(file, array, out);
 }
 
+/// Where rows far ahead lie, and the beginning of one nearer.
+void prefetch_cached(const RowCache& cache, std::span<const std::int64_t> coming, std::int64_t row_bytes) {
+  constexpr std::size_t kFar = 8;
+  constexpr std::size_t kNear = 4;
+  if (coming.size() > kFar) cache.prefetch_place(coming[kFar]);
+  if (coming.size() <= kNear) return;
+  const std::byte* const row = cache.find(coming[kNear]);
+  if (row != nullptr) prefetch_row(row, row_bytes);
+}
+
 FileSource::Part with_fields(FileSource::Part part) {
   if (!part.chosen.empty()) return part;
   part.chosen.resize(part.index->fields().size());
@@ -84,10 +95,13 @@ std::vector<std::int64_t> FileSource::rows_per_shard() const {
   return std::vector<std::int64_t>(static_cast<std::size_t>(num_rows()), 1);
 }
 
-/// To open, look and close takes as long as to copy so much.
+/// To open, look and close takes as long as to copy so much; but not for rows that are all in memory.
 std::int64_t FileSource::row_work() const noexcept {
   constexpr std::int64_t kToOpen = std::int64_t{32} << 10U;
-  return row_bytes_ + kToOpen;
+  const bool in_memory = std::all_of(parts_.begin(), parts_.end(), [](const Part& part) {
+    return part.cache && part.cache->rows_kept() == part.index->num_files();
+  });
+  return row_bytes_ + (in_memory ? 0 : kToOpen);
 }
 
 void FileSource::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) {
@@ -106,11 +120,9 @@ void FileSource::gather(std::span<const std::int64_t> rows, std::span<std::byte*
 }
 
 void FileSource::gather_slice(std::span<const std::int64_t> rows, Outs outs) {
-  constexpr std::size_t kAhead = 8;
+  const RowCache* const cache = parts_.size() == 1 ? parts_.front().cache.get() : nullptr;
   for (std::size_t k = 0; k < rows.size(); ++k) {
-    if (k + kAhead < rows.size() && parts_.size() == 1 && parts_.front().cache) {
-      parts_.front().cache->prefetch(rows[k + kAhead]);
-    }
+    if (cache != nullptr) prefetch_cached(*cache, rows.subspan(k), row_bytes_);
     take_row(rows[k], outs);
     for (std::size_t i = 0; i < outs.size(); ++i) outs[i] += fields_[i].row_bytes;
   }

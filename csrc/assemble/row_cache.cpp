@@ -96,7 +96,7 @@ void RowCache::give_up(std::int64_t row) noexcept {
   std::atomic_ref(place_of_[row]).store(kNowhere, std::memory_order_release);
 }
 
-void RowCache::prefetch(std::int64_t row) const noexcept { __builtin_prefetch(place_of_ + row); }
+void RowCache::prefetch_place(std::int64_t row) const noexcept { __builtin_prefetch(place_of_ + row); }
 
 std::int64_t RowCache::rows_kept() const noexcept {
   return std::min(std::atomic_ref(*next_place_).load(std::memory_order_relaxed), capacity_);

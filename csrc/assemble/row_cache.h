@@ -37,7 +37,7 @@ class RowCache {
   void give_up(std::int64_t row) noexcept;
 
   /// Asks the processor for what `find` will look at.
-  void prefetch(std::int64_t row) const noexcept;
+  void prefetch_place(std::int64_t row) const noexcept;
 
   [[nodiscard]] std::int64_t rows_kept() const noexcept;
   [[nodiscard]] const SharedMemory& memory() const noexcept { return *memory_; }

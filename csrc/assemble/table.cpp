@@ -1,6 +1,8 @@
 #include "assemble/table.h"
 
 #include <algorithm>
+#include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -23,12 +25,11 @@ std::vector<std::shared_ptr<Source>> sources_of(const std::vector<std::shared_pt
 
 Table::Table(std::vector<std::shared_ptr<Source>> sources) : sources_(std::move(sources)) {
   if (sources_.empty()) throw Error(ErrorKind::kSchema, "a dataset needs at least one field");
+  std::optional<std::uint64_t> work = 0;
   for (const auto& source : sources_) {
     fields_.insert(fields_.end(), source->fields().begin(), source->fields().end());
-    const auto work =
-        checked_add(static_cast<std::uint64_t>(row_work_), static_cast<std::uint64_t>(source->row_work()));
+    work = checked_add(*work, static_cast<std::uint64_t>(source->row_work()));
     if (!work) throw Error(ErrorKind::kSchema, "a sample is impossibly large").in_field(fields_.back().name);
-    row_work_ = static_cast<std::int64_t>(*work);
     if (source->num_rows() == num_rows()) continue;
     throw Error(ErrorKind::kSchema, "the fields disagree in their number of rows")
         .in_field(source->fields().front().name)
@@ -38,6 +39,11 @@ Table::Table(std::vector<std::shared_ptr<Source>> sources) : sources_(std::move(
 }
 
 Table::Table(const std::vector<std::shared_ptr<Column>>& columns) : Table(sources_of(columns)) {}
+
+std::int64_t Table::row_work() const noexcept {
+  return std::accumulate(sources_.begin(), sources_.end(), std::int64_t{0},
+                         [](std::int64_t sum, const auto& source) { return sum + source->row_work(); });
+}
 
 void Table::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) const {
   for (const auto& source : sources_) {

@@ -28,8 +28,8 @@ class Table {
   /// Of all sources, in their order.
   [[nodiscard]] std::span<const Field> fields() const noexcept { return fields_; }
 
-  /// What a row costs: see Source.
-  [[nodiscard]] std::int64_t row_work() const noexcept { return row_work_; }
+  /// What a row costs now: see Source.
+  [[nodiscard]] std::int64_t row_work() const noexcept;
 
   /// Assembles a batch: the given rows of every field, each into its own buffer.
   ///
@@ -59,7 +59,6 @@ class Table {
  private:
   std::vector<std::shared_ptr<Source>> sources_;
   std::vector<Field> fields_;
-  std::int64_t row_work_ = 0;
 };
 
 /// The rows of `a` and then those of `b`.

@@ -50,7 +50,7 @@ bool bring(RowCache& cache, std::int64_t row, std::int64_t row_bytes) {
 std::int64_t count_found(const RowCache& cache, std::int64_t num_rows, std::int64_t row_bytes) {
   std::int64_t found = 0;
   for (std::int64_t row = 0; row < num_rows; ++row) {
-    cache.prefetch(row);
+    cache.prefetch_place(row);
     const std::byte* const place = cache.find(row);
     if (place == nullptr) continue;
     REQUIRE(is_row(place, row, row_bytes));
