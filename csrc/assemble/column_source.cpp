@@ -16,9 +16,7 @@ std::vector<std::int64_t> ColumnSource::rows_per_shard() const {
   const CumulativeIndex& index = column_->index();
   std::vector<std::int64_t> rows;
   rows.reserve(static_cast<std::size_t>(index.num_shards()));
-  for (std::int64_t shard = 0; shard < index.num_shards(); ++shard) {
-    rows.push_back(index.first_row(shard + 1) - index.first_row(shard));
-  }
+  for (std::int64_t shard = 0; shard < index.num_shards(); ++shard) rows.push_back(index.rows_of(shard));
   return rows;
 }
 
@@ -38,11 +36,7 @@ std::shared_ptr<Source> ColumnSource::select(std::size_t /*field*/) { return sha
 
 std::shared_ptr<Source> ColumnSource::followed_by(const Source& other) const {
   const auto* rows = dynamic_cast<const ColumnSource*>(&other);
-  if (rows == nullptr) {
-    throw Error(ErrorKind::kSchema, "rows of shards and files of one sample each cannot be one dataset")
-        .in_field(field_.name)
-        .hint("torch.utils.data.ConcatDataset takes any datasets, sample by sample.");
-  }
+  if (rows == nullptr) throw different_kinds(field_);
   return std::make_shared<ColumnSource>(concatenate(*column_, rows->column()));
 }
 

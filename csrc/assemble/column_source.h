@@ -8,7 +8,7 @@
 namespace penstock {
 
 /// The rows of a column.
-class ColumnSource final : public Source, public std::enable_shared_from_this<ColumnSource> {
+class ColumnSource final : public Source {
  public:
   explicit ColumnSource(std::shared_ptr<Column> column);
 

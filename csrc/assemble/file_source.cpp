@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "assemble/copy_rows.h"
-#include "assemble/thread_pool.h"
 #include "base/error.h"
 #include "base/random.h"
 #include "formats/inflate.h"
@@ -33,7 +32,7 @@ bool is_as_indexed(const OpenFile& file, const FileStamp& stamp) {
   return file.identity().size == stamp.size && file.identity().mtime_ns == stamp.mtime_ns;
 }
 
-std::span<std::byte> place(std::byte* out, const FileField& field) {
+std::span<std::byte> bytes_at(std::byte* out, const FileField& field) {
   return {out, static_cast<std::size_t>(field.bytes)};
 }
 
@@ -56,7 +55,7 @@ void inflate(const OpenFile& file, const ArrayLayout& array, std::byte* out) {
 void read_array(const OpenFile& file, const ArrayLayout& array, const FileField& field, std::byte* out) {
   if (field.bytes == 0) return;
   if (array.deflated) return inflate(file, array, out);
-  if (is_plain(array)) return file.read(array.offset, place(out, field));
+  if (is_plain(array)) return file.read(array.offset, bytes_at(out, field));
   read_scattered(file, array, out);
 }
 
@@ -104,22 +103,8 @@ std::int64_t FileSource::row_work() const noexcept {
   return row_bytes_ + (in_memory ? 0 : kToOpen);
 }
 
-void FileSource::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) {
-  constexpr std::int64_t kWorthAThread = std::int64_t{1} << 20U;
-  const auto count = static_cast<std::int64_t>(rows.size());
-  if (count == 0) return;
-  const std::int64_t slices =
-      std::min(count, std::clamp<std::int64_t>(count * row_work() / kWorthAThread, 1, num_threads()));
-  run_parallel(slices, [&](std::int64_t slice) {
-    const std::int64_t begin = count * slice / slices;
-    const std::int64_t end = count * (slice + 1) / slices;
-    Outs to(outs.begin(), outs.end());
-    for (std::size_t i = 0; i < to.size(); ++i) to[i] += begin * fields_[i].row_bytes;
-    gather_slice(rows.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)), to);
-  });
-}
-
-void FileSource::gather_slice(std::span<const std::int64_t> rows, Outs outs) {
+void FileSource::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> places) {
+  Outs outs(places.begin(), places.end());
   const RowCache* const cache = parts_.size() == 1 ? parts_.front().cache.get() : nullptr;
   for (std::size_t k = 0; k < rows.size(); ++k) {
     if (cache != nullptr) prefetch_cached(*cache, rows.subspan(k), row_bytes_);
@@ -180,7 +165,7 @@ void FileSource::read_file(const Part& part, std::int64_t number, const Outs& ou
       const FileField& field = index.fields()[part.chosen[i]];
       const std::uint64_t offset = index.offset(number, part.chosen[i]);
       if (as_indexed && offset != FileIndex::kElsewhere) {
-        file.read(offset, place(outs[i], field));
+        file.read(offset, bytes_at(outs[i], field));
         continue;
       }
       if (!layout) layout = read_sample_header(BufferedFile(file), part.raw);
@@ -244,11 +229,7 @@ std::shared_ptr<Source> FileSource::select(std::size_t field) {
 
 std::shared_ptr<Source> FileSource::followed_by(const Source& other) const {
   const auto* files = dynamic_cast<const FileSource*>(&other);
-  if (files == nullptr) {
-    throw Error(ErrorKind::kSchema, "rows of shards and files of one sample each cannot be one dataset")
-        .in_field(fields_.front().name)
-        .hint("torch.utils.data.ConcatDataset takes any datasets, sample by sample.");
-  }
+  if (files == nullptr) throw different_kinds(fields_.front());
   for (std::size_t i = 0; i < std::max(fields_.size(), files->fields_.size()); ++i) {
     const bool both = i < fields_.size() && i < files->fields_.size();
     if (both && fields_[i].dtype == files->fields_[i].dtype &&

@@ -38,7 +38,7 @@ class FileSource final : public Source {
   [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
   [[nodiscard]] std::int64_t num_shards() const noexcept override { return num_rows(); }
   [[nodiscard]] std::int64_t row_work() const noexcept override;
-  void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) override;
+  void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> places) override;
   [[nodiscard]] bool asks_ahead() const noexcept override;
   void will_need(std::int64_t first, std::int64_t count) override;
   void will_need(std::span<const std::int64_t> rows) override;
@@ -53,7 +53,6 @@ class FileSource final : public Source {
   explicit FileSource(std::vector<Part> parts);
 
   [[nodiscard]] std::size_t part_of(std::int64_t row) const noexcept;
-  void gather_slice(std::span<const std::int64_t> rows, Outs outs);
   void take_row(std::int64_t row, const Outs& outs);
   void take_cached(const Part& part, std::int64_t file, const Outs& outs);
   void read_file(const Part& part, std::int64_t number, const Outs& outs);

@@ -1,10 +1,6 @@
 #include "assemble/gather.h"
 
-#include <algorithm>
-#include <vector>
-
 #include "assemble/copy_rows.h"
-#include "assemble/thread_pool.h"
 #include "base/error.h"
 #include "index/strided.h"
 #include "storage/fault_guard.h"
@@ -68,28 +64,6 @@ void gather_row_by_row(Column& column, std::span<const std::int64_t> rows, std::
   }
 }
 
-// --- the cut ---------------------------------------------------------------------------------------
-
-/// Fewer bytes than this a thread are copied before another thread is awake.
-constexpr std::int64_t kBytesWorthAThread = std::int64_t{1} << 20U;
-
-std::int64_t slices_for(std::int64_t bytes) {
-  return std::clamp<std::int64_t>(bytes / kBytesWorthAThread, 1, num_threads());
-}
-
-template <typename GatherSlice>
-void gather_sliced(const Column& column, std::span<const std::int64_t> rows, std::byte* out,
-                   const GatherSlice& gather_slice) {
-  const auto count = static_cast<std::int64_t>(rows.size());
-  const std::int64_t slices = std::min(slices_for(count * column.row_bytes()), count);
-  run_parallel(slices, [&](std::int64_t slice) {
-    const std::int64_t begin = count * slice / slices;
-    const std::int64_t end = count * (slice + 1) / slices;
-    gather_slice(rows.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
-                 out + begin * column.row_bytes());
-  });
-}
-
 }  // namespace
 
 void gather(Column& column, std::span<const std::int64_t> rows, std::byte* out) {
@@ -97,13 +71,9 @@ void gather(Column& column, std::span<const std::int64_t> rows, std::byte* out) 
   (void)column.views();
   column.advise_for(rows);
   if (column.is_plain()) {
-    gather_sliced(column, rows, out, [&](std::span<const std::int64_t> slice, std::byte* to) {
-      gather_plain(column, slice, to);
-    });
+    gather_plain(column, rows, out);
   } else {
-    gather_sliced(column, rows, out, [&](std::span<const std::int64_t> slice, std::byte* to) {
-      gather_row_by_row(column, slice, to);
-    });
+    gather_row_by_row(column, rows, out);
   }
   column.check_now_and_then();
 }

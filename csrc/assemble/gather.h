@@ -10,7 +10,6 @@ namespace penstock {
 
 /// Copies the given rows of a column end to end into `out`, in their order.
 ///
-/// Cut into slices for the pool's threads when the batch is large enough to pay for waking them.
 /// Every copy from a mapped file is guarded: a file that shrinks under us is an error, not a crash.
 /// Thread-safe.
 ///

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "assemble/ragged_layout.h"
 #include "base/dtype.h"
+#include "base/error.h"
 
 namespace penstock {
 
@@ -17,12 +19,13 @@ struct Field {
   DType dtype = DType::kUInt8;
   std::vector<std::int64_t> row_shape;
   std::int64_t row_bytes = 0;
+  bool is_ragged = false;  ///< rows are any number of values, each of row_shape and row_bytes
 };
 
 /// Where rows come from: of one field, or of several that are read together.
 ///
 /// Thread-safe; immutable but for what it keeps open.
-class Source {
+class Source : public std::enable_shared_from_this<Source> {
  public:
   Source() = default;
   Source(const Source&) = delete;
@@ -39,10 +42,28 @@ class Source {
   /// What a row costs: its bytes, and for other work as many as could be copied meanwhile.
   [[nodiscard]] virtual std::int64_t row_work() const noexcept = 0;
 
-  /// Copies the given rows end to end, in their order, each field into its own buffer.
+  /// Values of a row of a ragged field. \pre in range
+  [[nodiscard]] virtual std::int64_t length_of(std::size_t field, std::int64_t row) const noexcept;
+
+  /// These rows as they come in one batch, to be gathered: itself where no field is ragged, else a source for
+  /// this batch alone, whose ragged fields have found their place and shape.
   ///
-  /// \param outs  one per field, rows.size() * row_bytes bytes each
+  /// \param paddings  one per field
   /// \pre every row is in [0, num_rows())
+  [[nodiscard]] virtual std::shared_ptr<Source> in_batch(std::span<const std::int64_t> rows,
+                                                         const RaggedLayout& layout,
+                                                         std::span<const Padding> paddings);
+
+  /// Of a field's buffer in a batch of so many rows.
+  [[nodiscard]] virtual std::vector<std::int64_t> batch_shape(std::size_t field, std::int64_t rows) const;
+
+  /// Where in its buffer the row goes that has this position in the batch: bytes from the start.
+  [[nodiscard]] virtual std::int64_t place(std::size_t field, std::int64_t position) const noexcept;
+
+  /// Copies rows that follow one another in a batch, each field into its own buffer.
+  ///
+  /// \param outs  one per field: the place of the first of these rows
+  /// \pre every row is in [0, num_rows()); ragged ones come from `in_batch`
   /// \throws Error kShard, kFormat, kSchema when a file can no longer be read, or is not what it was
   virtual void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) = 0;
 
@@ -71,6 +92,9 @@ class Source {
   /// \throws Error kSchema when they are of different kinds, or disagree in dtype or row shape
   [[nodiscard]] virtual std::shared_ptr<Source> followed_by(const Source& other) const = 0;
 };
+
+/// What `followed_by` throws when the other source is not like it.
+[[nodiscard]] Error different_kinds(const Field& field);
 
 /// Of names, dtypes and row shapes.
 [[nodiscard]] std::uint64_t fingerprint_of(std::span<const Field> fields);

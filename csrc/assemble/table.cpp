@@ -6,7 +6,10 @@
 #include <string>
 #include <utility>
 
+#include "assemble/batch_buffer.h"
 #include "assemble/column_source.h"
+#include "assemble/length_source.h"
+#include "assemble/thread_pool.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/random.h"
@@ -45,10 +48,58 @@ std::int64_t Table::row_work() const noexcept {
                          [](std::int64_t sum, const auto& source) { return sum + source->row_work(); });
 }
 
-void Table::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) const {
+std::shared_ptr<Table> Table::in_batch(std::span<const std::int64_t> rows, const RaggedLayout& layout,
+                                       std::span<const Padding> paddings) {
+  if (!is_ragged()) return shared_from_this();
+  std::vector<std::shared_ptr<Source>> sources;
+  std::vector<std::shared_ptr<Source>> lengths;
   for (const auto& source : sources_) {
-    source->gather(rows, outs.first(source->fields().size()));
-    outs = outs.subspan(source->fields().size());
+    const std::span<const Field> fields = source->fields();
+    sources.push_back(source->in_batch(rows, layout, paddings.first(fields.size())));
+    paddings = paddings.subspan(fields.size());
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+      if (fields[i].is_ragged)
+        lengths.push_back(std::make_shared<LengthSource>(source, i, layout.max_length));
+    }
+  }
+  sources.insert(sources.end(), lengths.begin(), lengths.end());
+  return std::make_shared<Table>(std::move(sources));
+}
+
+bool Table::is_ragged() const noexcept {
+  return std::any_of(fields_.begin(), fields_.end(), [](const Field& field) { return field.is_ragged; });
+}
+
+std::vector<std::int64_t> Table::batch_shape(std::size_t field, std::int64_t rows) const {
+  const auto [source, number] = source_of(field);
+  return source->batch_shape(number, rows);
+}
+
+std::size_t Table::batch_bytes(std::size_t field, std::int64_t rows) const {
+  auto bytes = static_cast<std::size_t>(item_bytes(fields_[field].dtype));
+  for (const std::int64_t length : batch_shape(field, rows)) bytes = bytes_of_rows(bytes, length);
+  return bytes;
+}
+
+void Table::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) const {
+  constexpr std::int64_t kWorthAThread = std::int64_t{1} << 20U;
+  const auto count = static_cast<std::int64_t>(rows.size());
+  const std::int64_t slices =
+      std::min(count, std::clamp<std::int64_t>(count * row_work() / kWorthAThread, 1, num_threads()));
+  run_parallel(slices, [&](std::int64_t slice) {
+    gather(rows, count * slice / slices, count * (slice + 1) / slices, outs);
+  });
+}
+
+void Table::gather(std::span<const std::int64_t> rows, std::int64_t begin, std::int64_t end,
+                   std::span<std::byte* const> outs) const {
+  rows = rows.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+  std::vector<std::byte*> places;
+  for (const auto& source : sources_) {
+    places.assign(outs.begin(), outs.begin() + static_cast<std::ptrdiff_t>(source->fields().size()));
+    for (std::size_t i = 0; i < places.size(); ++i) places[i] += source->place(i, begin);
+    source->gather(rows, places);
+    outs = outs.subspan(places.size());
   }
 }
 
@@ -75,10 +126,15 @@ std::uint64_t Table::fingerprint() const {
   return sum;
 }
 
-std::shared_ptr<Table> Table::select(std::size_t field) const {
+std::pair<Source*, std::size_t> Table::source_of(std::size_t field) const noexcept {
   auto source = sources_.begin();
   for (; field >= (*source)->fields().size(); ++source) field -= (*source)->fields().size();
-  return std::make_shared<Table>(std::vector{(*source)->select(field)});
+  return {source->get(), field};
+}
+
+std::shared_ptr<Table> Table::select(std::size_t field) const {
+  const auto [source, number] = source_of(field);
+  return std::make_shared<Table>(std::vector{source->select(number)});
 }
 
 std::shared_ptr<Table> concatenate(const Table& a, const Table& b) {

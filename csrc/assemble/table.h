@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "assemble/source.h"
@@ -14,7 +15,7 @@ namespace penstock {
 /// The fields of a dataset, whose rows belong together: row i of each is sample i.
 ///
 /// Immutable; thread-safe.
-class Table {
+class Table : public std::enable_shared_from_this<Table> {
  public:
   /// \throws Error kSchema when there is no source or two disagree in their number of rows
   explicit Table(std::vector<std::shared_ptr<Source>> sources);
@@ -31,12 +32,36 @@ class Table {
   /// What a row costs now: see Source.
   [[nodiscard]] std::int64_t row_work() const noexcept;
 
-  /// Assembles a batch: the given rows of every field, each into its own buffer.
+  /// These rows as they come in one batch: see Source. Behind the fields the lengths of the ragged ones,
+  /// int64 and as they are in the batch. Itself where no field is ragged.
   ///
-  /// \param outs  one per field, rows.size() * row_bytes bytes each
+  /// \param paddings  one per field
   /// \pre every row is in [0, num_rows())
+  [[nodiscard]] std::shared_ptr<Table> in_batch(std::span<const std::int64_t> rows,
+                                                const RaggedLayout& layout,
+                                                std::span<const Padding> paddings);
+
+  [[nodiscard]] bool is_ragged() const noexcept;
+
+  /// Of a field's buffer in a batch of so many rows.
+  [[nodiscard]] std::vector<std::int64_t> batch_shape(std::size_t field, std::int64_t rows) const;
+
+  /// How large that buffer is.
+  ///
+  /// \throws std::bad_alloc when no memory can be that large
+  [[nodiscard]] std::size_t batch_bytes(std::size_t field, std::int64_t rows) const;
+
+  /// Assembles a batch: the given rows of every field, each into its own buffer. Cut into slices for the
+  /// pool's threads when it is large enough to pay for waking them.
+  ///
+  /// \param outs  one per field, of batch_bytes each
+  /// \pre every row is in [0, num_rows()); a ragged table comes from `in_batch`, of these rows
   /// \throws Error as Source::gather
   void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) const;
+
+  /// The same for positions [begin, end) of the batch, by this thread.
+  void gather(std::span<const std::int64_t> rows, std::int64_t begin, std::int64_t end,
+              std::span<std::byte* const> outs) const;
 
   /// Asks the system to read these rows soon. \pre in range
   ///
@@ -52,6 +77,9 @@ class Table {
 
   /// Tells it from others: see Source.
   [[nodiscard]] std::uint64_t fingerprint() const;
+
+  /// The source of a field, and the field's number in it. \pre it exists
+  [[nodiscard]] std::pair<Source*, std::size_t> source_of(std::size_t field) const noexcept;
 
   /// One field alone. \pre it exists
   [[nodiscard]] std::shared_ptr<Table> select(std::size_t field) const;

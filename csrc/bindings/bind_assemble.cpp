@@ -3,13 +3,19 @@
 #include <pybind11/numpy.h>
 
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "assemble/batch_buffer.h"
 #include "assemble/column_source.h"
+#include "assemble/ragged_source.h"
 #include "assemble/table.h"
 #include "assemble/thread_pool.h"
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/processors.h"
 #include "bindings/bind.h"
@@ -32,8 +38,9 @@ std::vector<py::capsule> gather(const Table& table, const py::object& indices) {
   const Rows rows(indices, table.num_rows());
   std::vector<BatchBuffer> buffers;
   std::vector<std::byte*> outs;
-  for (const Field& field : table.fields()) {
-    buffers.emplace_back(bytes_of_rows(rows.size(), field.row_bytes));
+  const auto count = static_cast<std::int64_t>(rows.size());
+  for (std::size_t i = 0; i < table.fields().size(); ++i) {
+    buffers.emplace_back(table.batch_bytes(i, count));
     outs.push_back(buffers.back().data());
   }
   gather_unlocked(table, rows, outs);
@@ -41,7 +48,7 @@ std::vector<py::capsule> gather(const Table& table, const py::object& indices) {
   capsules.reserve(buffers.size());
   for (std::size_t i = 0; i < buffers.size(); ++i) {
     capsules.push_back(
-        to_capsule(std::move(buffers[i]), table.fields()[i], static_cast<std::int64_t>(rows.size())));
+        to_capsule(std::move(buffers[i]), table.fields()[i].dtype, table.batch_shape(i, count)));
   }
   return capsules;
 }
@@ -80,22 +87,70 @@ std::shared_ptr<Table> table_of(const py::sequence& sources) {
   return std::make_shared<Table>(std::move(all));
 }
 
-const Source& source_of(const Table& table, std::size_t field) {
-  for (const auto& source : table.sources()) {
-    if (field < source->fields().size()) return *source;
-    field -= source->fields().size();
-  }
-  throw py::index_error("no such field");
+/// The source of a field, and the field's number in it.
+std::pair<Source*, std::size_t> source_of(const Table& table, std::size_t field) {
+  if (field >= table.fields().size()) throw py::index_error("no such field");
+  return table.source_of(field);
 }
 
 py::array_t<std::int64_t> rows_per_shard(const Table& table, std::size_t field) {
-  const std::vector<std::int64_t> rows = source_of(table, field).rows_per_shard();
-  return py::array_t<std::int64_t>(static_cast<py::ssize_t>(rows.size()), rows.data());
+  return array_of(source_of(table, field).first->rows_per_shard());
 }
 
 std::shared_ptr<Table> select(const Table& table, std::size_t field) {
   (void)source_of(table, field);
   return table.select(field);
+}
+
+// --- rows of different lengths ---------------------------------------------------------------------------
+
+/// is_packed, batch_first, pads_front, cuts_front, max_length, multiple
+using LayoutTuple = std::tuple<bool, bool, bool, bool, std::optional<std::int64_t>, std::int64_t>;
+
+RaggedLayout layout_from(const LayoutTuple& tuple) {
+  const auto& [is_packed, batch_first, pads_front, cuts_front, max_length, multiple] = tuple;
+  return {is_packed, batch_first, pads_front, cuts_front, max_length.value_or(RaggedLayout{}.max_length),
+          multiple};
+}
+
+std::shared_ptr<Table> in_batch(Table& table, const py::object& indices, const LayoutTuple& layout,
+                                const std::vector<std::string>& paddings) {
+  if (paddings.size() != table.fields().size()) throw py::value_error("one padding per field");
+  const Rows rows(indices, table.num_rows());
+  std::vector<Padding> bytes;
+  bytes.reserve(paddings.size());
+  for (const std::string& each : paddings) {
+    const Bytes padding = as_bytes(each);
+    bytes.emplace_back(padding.begin(), padding.end());
+  }
+  return table.in_batch(rows.span(), layout_from(layout), bytes);
+}
+
+py::tuple batch_shape(const Table& table, std::size_t field, std::int64_t rows) {
+  (void)source_of(table, field);
+  return py::tuple(py::cast(table.batch_shape(field, rows)));
+}
+
+/// Of every row of a field.
+py::array_t<std::int64_t> lengths_of(const Table& table, std::size_t field) {
+  const auto [source, number] = source_of(table, field);
+  py::array_t<std::int64_t> lengths(table.num_rows());
+  for (std::int64_t row = 0; row < table.num_rows(); ++row) {
+    lengths.mutable_data()[row] = source->length_of(number, row);
+  }
+  return lengths;
+}
+
+std::shared_ptr<RaggedSource> ragged_from_lengths(const std::shared_ptr<Column>& values,
+                                                  const Int64Array& lengths) {
+  const std::span span(lengths.data(), static_cast<std::size_t>(lengths.size()));
+  return std::make_shared<RaggedSource>(values, Offsets::from_lengths(span, values->num_rows()));
+}
+
+std::shared_ptr<RaggedSource> ragged_from_offsets(const std::shared_ptr<Column>& values,
+                                                  const Int64Array& offsets) {
+  std::vector<std::int64_t> all(offsets.data(), offsets.data() + offsets.size());
+  return std::make_shared<RaggedSource>(values, Offsets(std::move(all), values->num_rows()));
 }
 
 void bind_field(py::module_& module) {
@@ -105,6 +160,7 @@ void bind_field(py::module_& module) {
       .def_property_readonly("row_shape",
                              [](const Field& self) { return py::tuple(py::cast(self.row_shape)); })
       .def_readonly("row_bytes", &Field::row_bytes)
+      .def_readonly("is_ragged", &Field::is_ragged)
       .def_property_readonly("is_dlpack", [](const Field& self) { return is_dlpack_dtype(self.dtype); });
 }
 
@@ -113,6 +169,9 @@ void bind_field(py::module_& module) {
 void bind_assemble(py::module_& module) {
   bind_field(module);
   const py::class_<Source, std::shared_ptr<Source>> source(module, "Source");
+  py::class_<RaggedSource, Source, std::shared_ptr<RaggedSource>>(module, "RaggedSource")
+      .def_static("from_lengths", &ragged_from_lengths, py::arg("values"), py::arg("lengths"))
+      .def_static("from_offsets", &ragged_from_offsets, py::arg("values"), py::arg("offsets"));
   py::class_<Table, std::shared_ptr<Table>>(module, "Table")
       .def(py::init(&table_of), py::arg("sources"))
       .def_property_readonly("num_rows", &Table::num_rows)
@@ -122,10 +181,14 @@ void bind_assemble(py::module_& module) {
           "fields", [](const Table& self) { return std::vector(self.fields().begin(), self.fields().end()); })
       .def(
           "num_shards",
-          [](const Table& self, std::size_t field) { return source_of(self, field).num_shards(); },
+          [](const Table& self, std::size_t field) { return source_of(self, field).first->num_shards(); },
           py::arg("field"))
       .def("rows_per_shard", &rows_per_shard, py::arg("field"))
       .def("select", &select, py::arg("field"))
+      .def_property_readonly("is_ragged", &Table::is_ragged)
+      .def("in_batch", &in_batch, py::arg("indices"), py::arg("layout"), py::arg("paddings"))
+      .def("batch_shape", &batch_shape, py::arg("field"), py::arg("rows"))
+      .def("lengths", &lengths_of, py::arg("field"))
       .def("gather", &gather, py::arg("indices"))
       .def("gather_into", &gather_into, py::arg("indices"), py::arg("outs"))
       .def("will_need", &will_need, py::arg("first"), py::arg("count"))

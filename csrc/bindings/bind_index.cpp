@@ -31,11 +31,11 @@ FileAccess access_named(const std::string& name) {
 }
 
 std::unique_ptr<FileSet> open_files(const std::vector<std::string>& paths, const std::optional<RawTuple>& raw,
-                                    const std::string& access) {
+                                    const std::string& access, bool same_arrays) {
   const std::optional<RawFormat> format = raw_format(raw);
   const FileAccess how = access_named(access);
   const GilReleased unlocked;
-  return std::make_unique<FileSet>(paths, format, how);
+  return std::make_unique<FileSet>(paths, format, how, same_arrays);
 }
 
 std::shared_ptr<Column> column_in_memory(const std::string& name, const std::string& dtype,
@@ -61,7 +61,7 @@ std::shared_ptr<Column> column_in_memory(const std::string& name, const std::str
 
 py::array_t<std::int64_t> row_numbers(const py::object& indices, std::int64_t num_rows) {
   const Rows rows(indices, num_rows);
-  return py::array_t<std::int64_t>(static_cast<py::ssize_t>(rows.size()), rows.span().data());
+  return array_of(rows.span());
 }
 
 py::tuple locate_rows(const CumulativeIndex& index, const py::object& indices) {
@@ -86,7 +86,13 @@ void bind_index_class(py::module_& module) {
 
 void bind_column_class(py::module_& module) {
   py::class_<Column, std::shared_ptr<Column>>(module, "Column")
-      .def_static("in_memory", &column_in_memory, py::arg("name"), py::arg("dtype"), py::arg("capsule"));
+      .def_static("in_memory", &column_in_memory, py::arg("name"), py::arg("dtype"), py::arg("capsule"))
+      .def_property_readonly("num_rows", &Column::num_rows)
+      .def_property_readonly("rows_per_shard", [](const Column& self) {
+        std::vector<std::int64_t> rows;
+        for (std::int64_t i = 0; i < self.index().num_shards(); ++i) rows.push_back(self.index().rows_of(i));
+        return array_of(rows);
+      });
 }
 
 }  // namespace
@@ -95,7 +101,8 @@ void bind_index(py::module_& module) {
   bind_index_class(module);
   bind_column_class(module);
   py::class_<FileSet>(module, "FileSet")
-      .def(py::init(&open_files), py::arg("paths"), py::arg("raw") = py::none(), py::arg("access") = "auto")
+      .def(py::init(&open_files), py::arg("paths"), py::arg("raw") = py::none(), py::arg("access") = "auto",
+           py::arg("same_arrays") = true)
       .def_property_readonly("container",
                              [](const FileSet& self) { return container_name(self.container()); })
       .def_property_readonly("names", &FileSet::names)
@@ -104,6 +111,7 @@ void bind_index(py::module_& module) {
           "columns",
           [](const FileSet& self, const std::vector<std::string>& arrays) { return self.columns(arrays); },
           py::arg("arrays"))
+      .def("values", &FileSet::values, py::arg("field"))
       .def("require_all_usable", &FileSet::require_all_usable);
   module.def("row_numbers", &row_numbers, py::arg("indices"), py::arg("num_rows"));
 }

@@ -73,7 +73,8 @@ class Pending {
     std::vector<py::capsule> capsules;
     capsules.reserve(buffers.size());
     for (std::size_t i = 0; i < buffers.size(); ++i) {
-      capsules.push_back(to_capsule(std::move(buffers[i]), table_->fields()[i], batch_->num_rows()));
+      capsules.push_back(to_capsule(std::move(buffers[i]), table_->fields()[i].dtype,
+                                    table_->batch_shape(i, batch_->num_rows())));
     }
     return capsules;
   }

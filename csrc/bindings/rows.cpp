@@ -92,4 +92,8 @@ void Rows::take_array(const py::array& array) {
   if (!rows.empty()) std::memcpy(rows.data(), numbers.data(), rows.size_bytes());
 }
 
+py::array_t<std::int64_t> array_of(std::span<const std::int64_t> numbers) {
+  return py::array_t<std::int64_t>(static_cast<py::ssize_t>(numbers.size()), numbers.data());
+}
+
 }  // namespace penstock

@@ -32,4 +32,7 @@ class Rows {
   std::size_t size_ = 0;
 };
 
+/// A copy, shape (n,), int64.
+[[nodiscard]] pybind11::array_t<std::int64_t> array_of(std::span<const std::int64_t> numbers);
+
 }  // namespace penstock

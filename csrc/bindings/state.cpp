@@ -7,9 +7,11 @@
 #include <map>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "assemble/column_source.h"
+#include "assemble/ragged_source.h"
 #include "base/dtype.h"
 #include "base/error.h"
 #include "formats/inflate.h"
@@ -88,7 +90,7 @@ py::tuple column_state(const Column& column, const StorageNumbers& numbers) {
     offsets.push_back(shard.offset);
     storages.push_back(static_cast<std::uint32_t>(numbers.at(&column.storage_of(i))));
     shard_layouts.push_back(shard.layout);
-    rows.push_back(column.index().first_row(i + 1) - column.index().first_row(i));
+    rows.push_back(column.index().rows_of(i));
   }
   return py::make_tuple(column.name(), std::string(dtype_name(column.dtype())), column.row_shape(), layouts,
                         packed(offsets), packed(storages), packed(shard_layouts), packed(rows));
@@ -124,6 +126,23 @@ std::shared_ptr<Column> column_from(const py::tuple& state, const Storages& stor
   return std::make_shared<Column>(std::move(parts));
 }
 
+/// The column that a source's rows lie in, and the offsets of those of different lengths.
+std::pair<const Column*, py::object> column_of(const Source& source) {
+  if (const auto* rows = dynamic_cast<const ColumnSource*>(&source)) return {&rows->column(), py::none()};
+  if (const auto* rows = dynamic_cast<const RaggedSource*>(&source)) {
+    const auto offsets = std::as_bytes(rows->offsets().all());
+    return {&rows->values(), py::bytes(reinterpret_cast<const char*>(offsets.data()), offsets.size())};
+  }
+  throw py::type_error("files of one sample each are pickled by their dataset");
+}
+
+std::shared_ptr<Source> source_from(const py::tuple& state, const Storages& storages) {
+  std::shared_ptr<Column> column = column_from(state[0], storages);
+  if (state[1].is_none()) return std::make_shared<ColumnSource>(std::move(column));
+  Offsets offsets(unpacked<std::int64_t>(state[1]), column->num_rows());
+  return std::make_shared<RaggedSource>(std::move(column), std::move(offsets));
+}
+
 }  // namespace
 
 py::tuple table_to_state(const Table& table) {
@@ -131,13 +150,12 @@ py::tuple table_to_state(const Table& table) {
   py::list storages;
   py::list columns;
   for (const auto& source : table.sources()) {
-    const auto* rows = dynamic_cast<const ColumnSource*>(source.get());
-    if (rows == nullptr) throw py::type_error("files of one sample each are pickled by their dataset");
-    for (const auto& storage : rows->column().storages()) {
+    const auto [column, offsets] = column_of(*source);
+    for (const auto& storage : column->storages()) {
       if (!numbers.try_emplace(storage.get(), numbers.size()).second) continue;
       storages.append(storage_state(*storage));
     }
-    columns.append(column_state(rows->column(), numbers));
+    columns.append(py::make_tuple(column_state(*column, numbers), offsets));
   }
   return py::make_tuple(storages, columns);
 }
@@ -145,9 +163,9 @@ py::tuple table_to_state(const Table& table) {
 std::shared_ptr<Table> table_from_state(const py::tuple& state) {
   Storages storages;
   for (const py::handle each : state[0]) storages.push_back(storage_from(each.cast<py::tuple>()));
-  std::vector<std::shared_ptr<Column>> columns;
-  for (const py::handle each : state[1]) columns.push_back(column_from(each.cast<py::tuple>(), storages));
-  return std::make_shared<Table>(columns);
+  std::vector<std::shared_ptr<Source>> sources;
+  for (const py::handle each : state[1]) sources.push_back(source_from(each.cast<py::tuple>(), storages));
+  return std::make_shared<Table>(std::move(sources));
 }
 
 }  // namespace penstock

@@ -1,5 +1,7 @@
 #include "bindings/tensors.h"
 
+#include <functional>
+#include <numeric>
 #include <utility>
 
 #include "base/dtype.h"
@@ -54,15 +56,15 @@ void drop_unused(PyObject* capsule) {
   managed->deleter(managed);
 }
 
-void describe(Exported& exported, const Field& field, std::int64_t rows) {
+void describe(Exported& exported, DType dtype, std::vector<std::int64_t> shape) {
   DLTensor& tensor = exported.managed.dl_tensor;
-  const NamedType* named = find_named(field.dtype);
+  const NamedType* named = find_named(dtype);
   if (named != nullptr) {
-    exported.shape.push_back(rows);
-    exported.shape.insert(exported.shape.end(), field.row_shape.begin(), field.row_shape.end());
-    tensor.dtype = {named->code, static_cast<std::uint8_t>(8 * item_bytes(field.dtype)), 1};
+    exported.shape = std::move(shape);
+    tensor.dtype = {named->code, static_cast<std::uint8_t>(8 * item_bytes(dtype)), 1};
   } else {
-    exported.shape.push_back(rows * field.row_bytes);
+    exported.shape = {
+        std::accumulate(shape.begin(), shape.end(), item_bytes(dtype), std::multiplies<std::int64_t>())};
     tensor.dtype = {kUInt, 8, 1};
   }
   exported.strides.resize(exported.shape.size());
@@ -77,10 +79,10 @@ void describe(Exported& exported, const Field& field, std::int64_t rows) {
 
 bool is_dlpack_dtype(DType dtype) noexcept { return find_named(dtype) != nullptr; }
 
-py::capsule to_capsule(BatchBuffer buffer, const Field& field, std::int64_t rows) {
+py::capsule to_capsule(BatchBuffer buffer, DType dtype, std::vector<std::int64_t> shape) {
   auto exported = std::make_unique<Exported>();
   exported->buffer = std::move(buffer);
-  describe(*exported, field, rows);
+  describe(*exported, dtype, std::move(shape));
   DLTensor& tensor = exported->managed.dl_tensor;
   tensor.data = exported->buffer.data();
   tensor.device = {kCpu, 0};
@@ -142,7 +144,7 @@ OutputTensors::OutputTensors(const Table& table, std::size_t num_rows,
   if (capsules.size() != table.fields().size()) throw py::value_error("one output per field");
   for (std::size_t i = 0; i < capsules.size(); ++i) {
     tensors_.emplace_back(capsules[i]);
-    const auto bytes = static_cast<std::int64_t>(bytes_of_rows(num_rows, table.fields()[i].row_bytes));
+    const auto bytes = static_cast<std::int64_t>(table.batch_bytes(i, static_cast<std::int64_t>(num_rows)));
     addresses_.push_back(tensors_.back().require_contiguous(bytes));
   }
 }

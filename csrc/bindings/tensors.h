@@ -17,9 +17,9 @@ namespace penstock {
 /// Hands a filled buffer to Python as a DLPack capsule; whoever drops the tensor gives the buffer back,
 /// from any thread and without the GIL.
 ///
-/// The capsule has the field's dtype and shape (rows, *row_shape), or, for the dtypes that DLPack
-/// cannot name in every torch we support (`is_dlpack_dtype`), is one flat array of bytes.
-[[nodiscard]] pybind11::capsule to_capsule(BatchBuffer buffer, const Field& field, std::int64_t rows);
+/// The capsule has this dtype and shape, or, for the dtypes that DLPack cannot name in every torch we support
+/// (`is_dlpack_dtype`), is one flat array of bytes.
+[[nodiscard]] pybind11::capsule to_capsule(BatchBuffer buffer, DType dtype, std::vector<std::int64_t> shape);
 
 [[nodiscard]] bool is_dlpack_dtype(DType dtype) noexcept;
 

@@ -43,6 +43,9 @@ AccessPattern pattern_of(std::span<const std::int64_t> rows) {
   return 2 * following >= rows.size() ? AccessPattern::kSequential : AccessPattern::kRandom;
 }
 
+/// Fewer scattered bytes are not worth a call of the system.
+constexpr std::int64_t kWorthACall = std::int64_t{64} << 10U;
+
 std::uint64_t bytes_of(std::span<const std::shared_ptr<Storage>> storages) {
   std::uint64_t bytes = 0;
   for (const auto& storage : storages) bytes += storage->size();
@@ -86,7 +89,7 @@ void Column::require_consistent() const {
 void Column::require_in_storage(std::size_t shard) const {
   const auto number = static_cast<std::int64_t>(shard);
   const RowLayout& layout = layout_of(number);
-  std::vector<std::int64_t> shape = {index_.first_row(number + 1) - index_.first_row(number)};
+  std::vector<std::int64_t> shape = {index_.rows_of(number)};
   std::vector<std::int64_t> strides = {layout.row_stride};
   shape.insert(shape.end(), row_shape_.begin(), row_shape_.end());
   strides.insert(strides.end(), layout.strides.begin(), layout.strides.end());
@@ -185,7 +188,6 @@ void Column::will_need(std::span<const std::int64_t> rows) {
 }
 
 void Column::will_not_need(std::span<const std::int64_t> rows) const noexcept {
-  constexpr std::int64_t kWorthACall = std::int64_t{64} << 10U;  // bytes of a scattered row
   const AccessPattern pattern = pattern_of(rows);
   if (pattern == AccessPattern::kRandom && row_bytes_ < kWorthACall) return;
   for (std::size_t begin = 0, end = 1; begin < rows.size(); begin = end++) {
@@ -195,6 +197,13 @@ void Column::will_not_need(std::span<const std::int64_t> rows) const noexcept {
                       storage.will_not_need(offset, size, pattern);
                     });
   }
+}
+
+void Column::will_not_need(std::int64_t first, std::int64_t count) const noexcept {
+  if (count * row_bytes_ < kWorthACall) return;
+  for_each_extent(first, count, [](const Storage& storage, std::uint64_t offset, std::uint64_t size) {
+    storage.will_not_need(offset, size, AccessPattern::kRandom);
+  });
 }
 
 void Column::check_now_and_then() {
@@ -244,7 +253,7 @@ std::shared_ptr<Column> concatenate(const Column& a, const Column& b) {
     for (std::int64_t i = 0; i < each->index().num_shards(); ++i) {
       const Shard& shard = each->shards()[static_cast<std::size_t>(i)];
       parts.shards.push_back({shard.offset, shard.storage + first_storage, shard.layout + first_layout});
-      parts.rows.push_back(each->index().first_row(i + 1) - each->index().first_row(i));
+      parts.rows.push_back(each->index().rows_of(i));
     }
   }
   return std::make_shared<Column>(std::move(parts));

@@ -96,6 +96,9 @@ class Column {
   /// another or are large. \pre every row is in range
   void will_not_need(std::span<const std::int64_t> rows) const noexcept;
 
+  /// The same for rows that follow one another, when they are large together. \pre in range
+  void will_not_need(std::int64_t first, std::int64_t count) const noexcept;
+
   /// Looks, at most once a second and at a thousand files at a time, whether files have changed.
   ///
   /// \throws Error kShard

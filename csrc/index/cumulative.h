@@ -89,6 +89,11 @@ class CumulativeIndex {
   /// Row count of the shards before `shard`. \pre 0 <= shard <= num_shards()
   [[nodiscard]] std::int64_t first_row(std::int64_t shard) const noexcept;
 
+  /// Row count of a shard. \pre 0 <= shard < num_shards()
+  [[nodiscard]] std::int64_t rows_of(std::int64_t shard) const noexcept {
+    return first_row(shard + 1) - first_row(shard);
+  }
+
   /// Bytes that this index occupies beyond itself.
   [[nodiscard]] std::size_t memory_bytes() const noexcept;
 

@@ -44,9 +44,51 @@ void require_rows(const std::string& path, const std::string& field, const Array
       .hint("Choose other arrays with fields=.");
 }
 
+/// Puts a column together, array by array.
+class ColumnBuilder {
+ public:
+  explicit ColumnBuilder(const std::string& field) { parts_.name = field; }
+
+  /// \throws Error kSchema when the array has no rows, or other ones than the first
+  void add(const std::string& path, const ArrayLayout& array, std::shared_ptr<Storage> storage) {
+    require_rows(path, parts_.name, array);
+    if (parts_.shards.empty()) begin(path, array);
+    if (!same_rows(first_, array)) {
+      throw Error(ErrorKind::kSchema, "the shards disagree")
+          .in_file(path)
+          .in_field(parts_.name)
+          .needed(rows_text(first_, 1) + " as in " + first_path_)
+          .found(rows_text(array, 1));
+    }
+    const RowLayout rows = row_layout(array);
+    if (parts_.layouts.empty() || parts_.layouts.back() != rows) parts_.layouts.push_back(rows);
+    if (parts_.storages.empty() || parts_.storages.back() != storage) {
+      parts_.storages.push_back(std::move(storage));
+    }
+    parts_.shards.push_back({array.offset, static_cast<std::uint32_t>(parts_.storages.size() - 1),
+                             static_cast<std::uint32_t>(parts_.layouts.size() - 1)});
+    parts_.rows.push_back(array.shape.front());
+  }
+
+  [[nodiscard]] std::shared_ptr<Column> finish() { return std::make_shared<Column>(std::move(parts_)); }
+
+ private:
+  void begin(const std::string& path, const ArrayLayout& array) {
+    first_ = array;
+    first_path_ = path;
+    parts_.dtype = array.dtype;
+    parts_.row_shape.assign(array.shape.begin() + 1, array.shape.end());
+  }
+
+  Column::Parts parts_;
+  ArrayLayout first_;
+  std::string first_path_;
+};
+
 }  // namespace
 
-FileSet::FileSet(std::span<const std::string> paths, const std::optional<RawFormat>& raw, FileAccess access) {
+FileSet::FileSet(std::span<const std::string> paths, const std::optional<RawFormat>& raw, FileAccess access,
+                 bool same_arrays) {
   files_.reserve(paths.size());
   for (const std::string& path : paths) {
     try {
@@ -57,7 +99,7 @@ FileSet::FileSet(std::span<const std::string> paths, const std::optional<RawForm
       error.in_file(path);
       throw;
     }
-    require_same_names(files_.back());
+    if (same_arrays) require_same_names(files_.back());
   }
 }
 
@@ -142,32 +184,22 @@ std::shared_ptr<Storage> FileSet::storage_for(const File& file, const ArrayLayou
 }
 
 std::shared_ptr<Column> FileSet::column(const std::string& array, const std::string& field) const {
-  Column::Parts parts;
-  parts.name = field;
-  const ArrayLayout* first = nullptr;
+  ColumnBuilder builder(field);
   for (const File& file : files_) {
     const ArrayLayout& layout = find(file, array);
-    require_rows(file.path, field, layout);
-    if (first == nullptr) first = &layout;
-    if (!same_rows(*first, layout)) {
-      throw Error(ErrorKind::kSchema, "the shards disagree")
-          .in_file(file.path)
-          .in_field(field)
-          .needed(rows_text(*first, 1) + " as in " + files_.front().path)
-          .found(rows_text(layout, 1));
+    builder.add(file.path, layout, storage_for(file, layout));
+  }
+  return builder.finish();
+}
+
+std::shared_ptr<Column> FileSet::values(const std::string& field) const {
+  ColumnBuilder builder(field);
+  for (const File& file : files_) {
+    for (const ArrayLayout& array : file.layout.arrays) {
+      builder.add(file.path, array, storage_for(file, array));
     }
-    const RowLayout rows = row_layout(layout);
-    if (parts.layouts.empty() || parts.layouts.back() != rows) parts.layouts.push_back(rows);
-    parts.storages.push_back(storage_for(file, layout));
-    parts.shards.push_back({layout.offset, static_cast<std::uint32_t>(parts.storages.size() - 1),
-                            static_cast<std::uint32_t>(parts.layouts.size() - 1)});
-    parts.rows.push_back(layout.shape.front());
   }
-  if (first != nullptr) {
-    parts.dtype = first->dtype;
-    parts.row_shape.assign(first->shape.begin() + 1, first->shape.end());
-  }
-  return std::make_shared<Column>(std::move(parts));
+  return builder.finish();
 }
 
 }  // namespace penstock

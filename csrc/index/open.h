@@ -20,8 +20,10 @@ class FileSet {
   /// Opens each file once, reads its header and closes it.
   ///
   /// \param raw  given: the files have no header and this is what they hold
+  /// \param same_arrays  whether the files must agree on them; else only `values` can be asked for
   /// \throws Error kShard, kFormat with the path; kSchema when two files hold differently named arrays
-  FileSet(std::span<const std::string> paths, const std::optional<RawFormat>& raw, FileAccess access);
+  FileSet(std::span<const std::string> paths, const std::optional<RawFormat>& raw, FileAccess access,
+          bool same_arrays = true);
 
   [[nodiscard]] Container container() const noexcept;
   [[nodiscard]] std::vector<std::string> names() const;
@@ -33,6 +35,11 @@ class FileSet {
   /// \throws Error kSchema when there is no such array, it has no rows (0-d), or two files disagree in
   ///         dtype or row shape (naming both); kFormat when it is one that torch cannot hold
   [[nodiscard]] std::shared_ptr<Column> column(const std::string& array, const std::string& field) const;
+
+  /// All arrays of all files as one column, each of them a shard: sequences of different lengths.
+  ///
+  /// \throws Error as column()
+  [[nodiscard]] std::shared_ptr<Column> values(const std::string& field) const;
 
   /// Several arrays of every file, whose rows belong together, called as they are.
   ///

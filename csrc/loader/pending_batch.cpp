@@ -94,8 +94,8 @@ void PendingBatch::open() noexcept {
   std::exception_ptr failure;
   try {
     if (outs_.empty()) {
-      for (const Field& field : table_.fields()) {
-        buffers.emplace_back(bytes_of_rows(rows_.size(), field.row_bytes));
+      for (std::size_t i = 0; i < table_.fields().size(); ++i) {
+        buffers.emplace_back(table_.batch_bytes(i, num_rows()));
         outs.push_back(buffers.back().data());
       }
     }
@@ -118,13 +118,8 @@ void PendingBatch::fill(std::int64_t part) noexcept {
   const std::int64_t begin = num_rows() * part / parts_;
   const std::int64_t end = num_rows() * (part + 1) / parts_;
   try {
-    std::vector<std::byte*> outs;
-    outs.reserve(outs_.size());
-    for (std::size_t i = 0; i < outs_.size(); ++i) {
-      outs.push_back(outs_[i] + begin * table_.fields()[i].row_bytes);
-    }
     if (asks_ahead() && end > asked_rows_) ask_for(begin, end);  // else page by page, as each is missed
-    table_.gather(rows(begin, end), outs);
+    table_.gather(rows_, begin, end, outs_);
   } catch (...) {
     fail(part);
   }

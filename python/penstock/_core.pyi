@@ -41,6 +41,10 @@ class Column(metaclass=_Bound):
     def __init__(self, *args: NoReturn, **kwargs: NoReturn) -> None: ...  # raises: there is no constructor
     @staticmethod
     def in_memory(name: str, dtype: str, capsule: _Capsule) -> Column: ...
+    @property
+    def num_rows(self) -> int: ...
+    @property
+    def rows_per_shard(self) -> _Int64: ...  # (shards,)
 
 class Field(metaclass=_Bound):
     def __init__(self, *args: NoReturn, **kwargs: NoReturn) -> None: ...  # raises: there is no constructor
@@ -53,6 +57,8 @@ class Field(metaclass=_Bound):
     @property
     def row_bytes(self) -> int: ...
     @property
+    def is_ragged(self) -> bool: ...  # then of each value of a row: shape and bytes
+    @property
     def is_dlpack(self) -> bool: ...
 
 class Source(metaclass=_Bound):
@@ -64,6 +70,7 @@ class FileSet(metaclass=_Bound):
         paths: Sequence[str | bytes],
         raw: tuple[str, Sequence[int], int] | None = None,
         access: str = "auto",
+        same_arrays: bool = True,
     ) -> None: ...
     @property
     def container(self) -> str: ...
@@ -71,6 +78,7 @@ class FileSet(metaclass=_Bound):
     def names(self) -> list[str]: ...
     def column(self, array: str, field: str) -> Column: ...
     def columns(self, arrays: Sequence[str]) -> list[Column]: ...
+    def values(self, field: str) -> Column: ...  # a shard of each array
     def require_all_usable(self) -> None: ...
 
 _Raw: TypeAlias = tuple[str, Sequence[int], int]
@@ -139,6 +147,15 @@ class RowCache(metaclass=_Bound):
 class FileSource(Source):
     def __init__(self, index: FileIndex, raw: _Raw | None, cache: RowCache | None) -> None: ...
 
+class RaggedSource(Source):
+    @staticmethod
+    def from_lengths(values: Column, lengths: _Int64) -> RaggedSource: ...  # (rows,)
+    @staticmethod
+    def from_offsets(values: Column, offsets: _Int64) -> RaggedSource: ...  # (rows + 1,)
+
+_Layout: TypeAlias = tuple[bool, bool, bool, bool, int | None, int]
+"""Packed, batch first, pads front, cuts front, most values, multiple."""
+
 class Table(metaclass=_Bound):
     def __init__(self, sources: Sequence[Column | Source]) -> None: ...
     def __getstate__(self) -> tuple[Any, ...]: ...
@@ -154,6 +171,11 @@ class Table(metaclass=_Bound):
     def num_shards(self, field: int) -> int: ...
     def rows_per_shard(self, field: int) -> _Int64: ...  # (shards,)
     def select(self, field: int) -> Table: ...
+    @property
+    def is_ragged(self) -> bool: ...
+    def in_batch(self, indices: _Rows, layout: _Layout, paddings: Sequence[bytes]) -> Table: ...
+    def batch_shape(self, field: int, rows: int) -> tuple[int, ...]: ...
+    def lengths(self, field: int) -> _Int64: ...  # (rows,)
     def gather(self, indices: _Rows) -> list[_Capsule]: ...  # one per field, (batch, *row_shape)
     def gather_into(self, indices: _Rows, outs: Sequence[_Capsule]) -> None: ...
     def will_need(self, first: _Int64, count: _Int64) -> None: ...  # (ranges,)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate, get_worker_info
@@ -13,15 +13,11 @@ from torch.utils.data._utils import collate as torch_collate
 
 from penstock import _core
 from penstock.device import has_accelerator
-from penstock.errors import SampleError, SchemaError
+from penstock.errors import SampleError
+from penstock.layout import PADDED, Layout, Parts
+from penstock.table import Batch, Sample, Structure, Table, Underway, column_in_memory, require_alike
 
-__all__ = ["Batch", "Collate", "Sample", "Samples", "collate"]
-
-Sample: TypeAlias = Any
-"""A tensor, a tuple of tensors or a dict of tensors; with a transform, whatever it returns."""
-
-Batch: TypeAlias = Any
-"""What torch's `default_collate` makes of samples: a tensor, a list of tensors or a dict of tensors."""
+__all__ = ["Collate", "Samples", "collate"]
 
 Transform: TypeAlias = Callable[[Any], Any]
 
@@ -40,227 +36,6 @@ class _DictSample(dict[str, Tensor]):
     """Likewise a dict."""
 
 
-@dataclass(frozen=True)
-class Structure:
-    """How the fields of a sample are put together: a lone tensor, a tuple, a dict by name, or (X, y).
-
-    Attributes:
-        kind: Which of these; "pair" is (X, y).
-        names: Of the fields, in the order of their tensors.
-        first: How X is put together, of all tensors but the last, in a pair.
-    """
-
-    kind: Literal["tensor", "tuple", "dict", "pair"]
-    names: tuple[str, ...]
-    first: Structure | None = None
-
-    def pack(self, tensors: Sequence[Tensor]) -> Any:
-        """Tensors, one per field, as a user expects them of a sample."""
-        if self.kind == "tensor":
-            return tensors[0]
-        if self.first is not None:
-            return self.first.pack(tensors[:-1]), tensors[-1]
-        return tuple(tensors) if self.kind == "tuple" else dict(zip(self.names, tensors, strict=True))
-
-    def pack_batch(self, tensors: Sequence[Tensor]) -> Batch:
-        """The same for a batch: as `default_collate` does it, where a tuple becomes a list."""
-        if self.first is not None:
-            return [self.first.pack_batch(tensors[:-1]), tensors[-1]]
-        return list(tensors) if self.kind == "tuple" else self.pack(tensors)
-
-    def pack_marked(self, tensors: Sequence[Tensor]) -> Any:
-        """The same for a sample that the default collate shall recognise."""
-        if self.kind == "tensor":
-            return tensors[0].as_subclass(_TensorSample)
-        packed = self.pack(tensors)
-        return _DictSample(packed) if self.kind == "dict" else _TupleSample(packed)
-
-    def unpack(self, packed: Any) -> list[Tensor]:
-        """The inverse of `pack`, for an `out=` argument.
-
-        Raises:
-            SchemaError: It is put together differently.
-        """
-        if self.kind == "tensor" and isinstance(packed, Tensor):
-            return [packed]
-        if self.kind == "tuple" and isinstance(packed, (tuple, list)) and len(packed) == len(self.names):
-            return list(packed)
-        if self.first is not None and isinstance(packed, (tuple, list)) and len(packed) == 2:
-            return [*self.first.unpack(packed[0]), packed[1]]
-        if self.kind == "dict" and isinstance(packed, dict) and set(packed) == set(self.names):
-            return [packed[name] for name in self.names]
-        raise SchemaError(
-            "out= is not put together like a batch",
-            expected=f"a {self.kind} of {', '.join(map(repr, self.names))}",
-            actual=type(packed).__name__,
-        )
-
-
-def torch_dtype(field: _core.Field) -> torch.dtype:
-    """The torch dtype of a field.
-
-    Raises:
-        SchemaError: The installed torch has no such dtype.
-    """
-    dtype = getattr(torch, field.dtype, None)
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    raise SchemaError(
-        f"torch {torch.__version__} has no dtype {field.dtype}",
-        field=field.name,
-        hint="Install a newer torch.",
-    )
-
-
-def plain_indices(indices: Any) -> Any:
-    """Row numbers as the core takes them: a list, a tuple, a range or an array.
-
-    Raises:
-        SchemaError: They are no sequence.
-    """
-    if isinstance(indices, Tensor):
-        return indices.detach().cpu().numpy()
-    if hasattr(indices, "__len__"):
-        return indices
-    try:
-        return list(indices)
-    except TypeError:
-        raise SchemaError(
-            "row numbers must be a sequence",
-            expected="ints, or an integer array",
-            actual=type(indices).__name__,
-        ) from None
-
-
-class Table:
-    """A core table and the structure of its samples: all that is needed to assemble batches.
-
-    Thread-safe and immutable.
-    """
-
-    def __init__(self, core: _core.Table, structure: Structure) -> None:
-        self.core = core
-        self.structure = structure
-        self.fields = core.fields
-        self._dtypes = [torch_dtype(field) for field in self.fields]
-        self._row_shapes = [field.row_shape for field in self.fields]
-        self.row_bytes = sum(field.row_bytes for field in self.fields)
-        self.row_work = core.row_work
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Table, (self.core, self.structure)
-
-    def gather(self, indices: Any, *, pin_memory: bool = False) -> list[Tensor]:
-        """One new tensor per field, shape (len(indices), *row_shape)."""
-        if pin_memory:
-            return self.gather_into(indices, self._pinned(len(indices)))
-        if get_worker_info() is not None:
-            _core.set_default_num_threads(1)
-            return self.gather_into(indices, [self._shared(i, len(indices)) for i in range(len(self.fields))])
-        return self._from_capsules(self.core.gather(indices), len(indices))
-
-    def begin(self, indices: Any, *, pin_memory: bool = False, drop_cache: bool = False) -> Underway:
-        """Have a batch assembled by the core's threads."""
-        return Underway(self, indices, pin_memory, drop_cache)
-
-    def gather_into(self, indices: Any, outs: list[Tensor]) -> list[Tensor]:
-        """Fill and return the given tensors, one per field.
-
-        Raises:
-            SchemaError: One is not contiguous, on the CPU, and of its field's dtype and shape.
-        """
-        for i, out in enumerate(outs):
-            self._require_fits(i, out, len(indices))
-        self.core.gather_into(indices, self._to_capsules(outs))
-        return outs
-
-    def _from_capsules(self, capsules: list[Any], count: int) -> list[Tensor]:
-        return [self._from_capsule(i, capsule, count) for i, capsule in enumerate(capsules)]
-
-    def _from_capsule(self, i: int, capsule: Any, count: int) -> Tensor:
-        tensor: Tensor = torch.from_dlpack(capsule)
-        if self.fields[i].is_dlpack:
-            return tensor
-        return tensor.view(self._dtypes[i]).view(self._shape(i, count))
-
-    def _to_capsules(self, outs: list[Tensor]) -> list[Any]:
-        return [self._to_capsule(i, out) for i, out in enumerate(outs)]
-
-    def _to_capsule(self, i: int, out: Tensor) -> Any:
-        flat = out.detach()
-        if not self.fields[i].is_dlpack:
-            flat = flat.view(-1).view(torch.uint8)
-        return torch.utils.dlpack.to_dlpack(flat)
-
-    def _shape(self, i: int, count: int) -> tuple[int, ...]:
-        return (count, *self._row_shapes[i])
-
-    def _pinned(self, count: int) -> list[Tensor]:
-        pin = has_accelerator()
-        return [
-            torch.empty(self._shape(i, count), dtype=dtype, pin_memory=pin)
-            for i, dtype in enumerate(self._dtypes)
-        ]
-
-    def _shared(self, i: int, count: int) -> Tensor:
-        """Shared memory, as torch's own collate allocates it in a worker: one copy less on the way out."""
-        storage = torch.UntypedStorage._new_shared(count * self.fields[i].row_bytes)
-        return torch.empty(0, dtype=self._dtypes[i]).set_(storage).view(self._shape(i, count))
-
-    def _require_fits(self, i: int, out: Any, count: int) -> None:
-        if not isinstance(out, Tensor):
-            found = type(out).__name__
-        elif not out.is_cpu:
-            found = f"one on {out.device}"
-        elif out.layout != torch.strided or not out.is_contiguous():
-            found = "one that is not contiguous"
-        elif out.dtype != self._dtypes[i] or out.shape != (count, *self._row_shapes[i]):
-            found = f"{out.dtype} of shape {tuple(out.shape)}"
-        else:
-            return
-        needed = f"a contiguous {self._dtypes[i]} tensor of shape {self._shape(i, count)} on the CPU"
-        raise SchemaError("out= does not fit", field=self.fields[i].name, expected=needed, actual=found)
-
-
-class Underway:
-    """A batch that the core's threads assemble. Dropping it calls it off.
-
-    Small ones are left for whoever asks: waking a thread would cost more.
-    """
-
-    WORTH_A_THREAD = 1 << 16  # bytes, or other work that takes as long
-
-    def __init__(self, table: Table, indices: Any, pin_memory: bool, drop_cache: bool) -> None:
-        self._table = table
-        self._count = len(indices)
-        self.bytes = self._count * table.row_bytes
-        self._pinned: list[Tensor] | None = None
-        if pin_memory:
-            self._pinned = table._pinned(self._count)
-            self._core = _core.Pending(table.core, indices, table._to_capsules(self._pinned))
-        else:
-            self._core = _core.Pending(table.core, indices)
-        if drop_cache:
-            self._core.drop_cache()
-        if self._count * table.row_work >= self.WORTH_A_THREAD:
-            self._core.submit()
-
-    def times(self) -> tuple[int, int]:
-        """When its assembly began and ended, in ns as of `time.perf_counter_ns`, once it is there."""
-        return self._core.times()
-
-    def tensors(self) -> list[Tensor]:
-        """One tensor per field, shape (len(indices), *row_shape); to be asked for once.
-
-        Raises:
-            ShardError: A file can no longer be read.
-        """
-        if self._pinned is not None:
-            self._core.wait()
-            return self._pinned
-        return self._table._from_capsules(self._core.take(), self._count)
-
-
 class Samples(Sequence[Any]):
     """The samples of one batch, before any byte of them has been read.
 
@@ -277,6 +52,7 @@ class Samples(Sequence[Any]):
         self._rows = rows
         self._underway = underway
         self._tensors: list[Tensor] | None = None
+        self._ragged: Sequence[Sequence[Tensor]] | None = None
         self._given: dict[int, tuple[Sample, list[Tensor]]] = {}
 
     def __len__(self) -> int:
@@ -297,8 +73,8 @@ class Samples(Sequence[Any]):
         i %= len(self)
         if i not in self._given:
             with torch.inference_mode(False):  # what is done to a sample is counted in its version
-                fields = [tensor[i].clone() for tensor in self._assembled()]
-                self._given[i] = self._table.structure.pack_marked(fields), fields
+                fields = [row.clone() for row in self._row(i)]
+                self._given[i] = _marked(self._table.structure, fields), fields
         return self._given[i][0]
 
     def __iter__(self) -> Iterator[Sample]:
@@ -307,37 +83,52 @@ class Samples(Sequence[Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)
 
-    def batch(self, *, pin_memory: bool = False) -> Batch:
+    def batch(self, *, layout: Layout = PADDED, pin_memory: bool = False) -> Batch:
         """Assemble the batch. Each call gives tensors of its own.
 
         Args:
+            layout: Of rows of different lengths. Default: `Layout()`.
             pin_memory: Assemble in pinned memory when there is an accelerator. Default: False.
 
         Returns:
-            What torch's `default_collate` would make of these samples. Yours to keep.
+            What torch's `default_collate` would make of these samples, or a `Collate` where rows are of
+            different lengths. Yours to keep.
 
         Raises:
             IndexError: A row number is outside the dataset.
             ShardError: A file can no longer be read.
         """
         if any(_was_changed(sample, fields) for sample, fields in self._given.values()):
-            return default_collate([_plain(sample) for sample in self])
+            return self._of_changed(layout)
         tensors, self._tensors = self._tensors, None
-        pin_memory = pin_memory and has_accelerator()
-        if tensors is None or pin_memory:
-            tensors = self._gathered(pin_memory)
-        return self._table.structure.pack_batch(tensors)
-
-    def _gathered(self, pin_memory: bool = False) -> list[Tensor]:
         underway, self._underway = self._underway, None
-        if underway is None or pin_memory:
-            return self._table.gather(self._rows, pin_memory=pin_memory)
-        return underway.tensors()
+        if pin_memory and has_accelerator():
+            return self._table.batch(self._rows, layout=layout, pin_memory=True)
+        if tensors is not None:
+            return self._table.pack_batch(tensors)
+        if underway is not None and (not self._table.is_ragged or underway.layout == layout):
+            return underway.batch()
+        return self._table.batch(self._rows, layout=layout)
 
-    def _assembled(self) -> list[Tensor]:
+    def _of_changed(self, layout: Layout) -> Batch:
+        samples = TransformedSamples((_plain(sample) for sample in self), self._table)
+        return collate_samples(samples, samples.ragged, layout)
+
+    def _row(self, i: int) -> list[Tensor]:
+        """The fields of one sample."""
+        if self._table.is_ragged:
+            return self._ragged_row(i)
         if self._tensors is None:
-            self._tensors = self._gathered()
-        return self._tensors
+            underway, self._underway = self._underway, None
+            self._tensors = self._table.gather(self._rows) if underway is None else underway.tensors()
+        return [tensor[i] for tensor in self._tensors]
+
+    def _ragged_row(self, i: int) -> list[Tensor]:
+        if self._ragged is None and i == 0:  # all that torch's default collate looks at
+            return [field[0] for field in self._table.rows(self._rows[:1])]
+        if self._ragged is None:
+            self._ragged = self._table.rows(self._rows)
+        return [field[i] for field in self._ragged]
 
 
 def _was_changed(sample: Sample, fields: list[Tensor]) -> bool:
@@ -367,6 +158,14 @@ def transformed(transform: Transform, sample: Any, row: Any) -> Any:
         raise SampleError(f"the transform raised {type(error).__name__}: {error}", row=int(row)) from error
 
 
+def _marked(structure: Structure, fields: Sequence[Tensor]) -> Any:
+    """A sample that the default collate shall recognise."""
+    if structure.kind == "tensor":
+        return fields[0].as_subclass(_TensorSample)
+    packed = structure.pack(fields)
+    return _DictSample(packed) if structure.kind == "dict" else _TupleSample(packed)
+
+
 def _plain(sample: Any) -> Any:
     """The same sample without its mark."""
     if isinstance(sample, _TensorSample):
@@ -384,29 +183,155 @@ for _kind in (_TensorSample, _TupleSample, _DictSample):
     torch_collate.default_collate_fn_map.setdefault(_kind, _collate_marked)
 
 
+class TransformedSamples(list[Any]):
+    """Samples that a transform has made, and which of their fields were of different lengths before."""
+
+    def __init__(self, samples: Iterable[Sample], table: Table) -> None:
+        super().__init__(samples)
+        by_name = table.structure.kind == "dict"
+        fields = enumerate(zip(table.structure.names, table.fields, strict=True))
+        self.ragged = tuple(name if by_name else i for i, (name, field) in fields if field.is_ragged)
+
+
 class Collate:
     """Assembles batches; for the `collate_fn` of a DataLoader.
 
-    Samples of a Penstock dataset are assembled by the core, all fields at once. Anything else goes to
-    torch's `default_collate`. Fixed fields are stacked: shape (batch, *row_shape), the field's dtype.
+    Samples of a Penstock dataset are assembled by the core, all fields at once. Fixed fields are stacked:
+    shape (batch, *row_shape), the field's dtype. Fields whose rows differ in their first dimension are laid
+    out in one pass from the files:
+
+    - "pad": one tensor, shape (batch, longest, *value_shape), and behind it the lengths, shape (batch,),
+      int64.
+    - "pack": values end to end, shape (sum of lengths, *value_shape), and behind them "cu_seqlens", shape
+      (batch + 1,), int32: 0 and the sums of the lengths, as flash-attention takes them.
+    - "nested": a `torch.nested` tensor of layout `torch.jagged`.
+    - "list": a list of tensors, shape (length, *value_shape) each.
+
+    What belongs to a field stands behind it in a list, and in a dict under its name and "_lengths", "_mask"
+    or "_cu_seqlens".
+
+    Samples of any other dataset (tensors, or tuples or dicts of them) are put together by torch's
+    `default_collate`, except for tensors of different lengths, which are laid out likewise; as torch's
+    `pad_sequence` does it, but with lengths. Gradients are not followed.
 
     Args:
+        padding_value: What a padded row is filled with. Default: 0.
+        batch_first: False: padded tensors are (longest, batch, *value_shape). Default: True.
+        lengths: Whether lengths stand behind a padded tensor. Default: True.
+        mask: Whether a mask does, shape (batch, longest), bool: True where there is a value. Default: False.
+        pad_to_multiple: Round the longest up to a multiple of this. Default: no.
+        max_length: Cut rows that are longer. Default: no.
+        truncation: Which end of such a row is cut off: "right" or "left". Default: "right".
+        padding_side: Where the padding is: "right" or "left". Default: "right".
+        layout: "pad", "pack", "nested" or "list". Default: "pad".
+        ragged: Which fields of other datasets' samples differ in length: True for every tensor of one
+            dimension or more, or their names or positions. Default: those that differ in the batch at hand; a
+            batch whose sequences happen to be of one length is then stacked, without lengths.
         pin_memory: Assemble in pinned memory when there is an accelerator. Not in worker processes,
             which cannot pin. Default: False.
+
+    Raises:
+        ArgumentError: An argument has a value that cannot be.
     """
 
-    def __init__(self, *, pin_memory: bool = False) -> None:
+    def __init__(
+        self,
+        padding_value: float = 0,
+        batch_first: bool = True,
+        lengths: bool = True,
+        pad_to_multiple: int | None = None,
+        max_length: int | None = None,
+        truncation: Literal["right", "left"] = "right",
+        padding_side: Literal["right", "left"] = "right",
+        layout: Literal["pad", "pack", "nested", "list"] = "pad",
+        *,
+        mask: bool = False,
+        ragged: bool | Sequence[str | int] | None = None,
+        pin_memory: bool = False,
+    ) -> None:
+        self.layout = Layout(
+            padding_value,
+            batch_first,
+            lengths,
+            mask,
+            pad_to_multiple,
+            max_length,
+            truncation,
+            padding_side,
+            layout,
+        )
+        self.ragged = ragged
         self.pin_memory = pin_memory
 
     def __call__(self, samples: Iterable[Sample]) -> Batch:
-        """Assemble the batch of these samples."""
+        """Assemble the batch of these samples.
+
+        Raises:
+            SchemaError: Sequences differ in more than their lengths.
+        """
         if isinstance(samples, Samples):
-            return samples.batch(pin_memory=self.pin_memory and get_worker_info() is None)
-        return default_collate(list(samples))
+            pin_memory = self.pin_memory and get_worker_info() is None
+            return samples.batch(layout=self.layout, pin_memory=pin_memory)
+        ragged = self.ragged
+        if ragged is None and isinstance(samples, TransformedSamples):
+            ragged = samples.ragged or None
+        return collate_samples(list(samples), ragged, self.layout)
 
     def __repr__(self) -> str:
-        return f"Collate(pin_memory={self.pin_memory})"
+        return f"Collate({self.layout}, ragged={self.ragged}, pin_memory={self.pin_memory})"
 
 
 collate = Collate()
 """`Collate()` with its defaults."""
+
+
+# --- samples of other datasets ---------------------------------------------------------------------------
+
+
+def collate_samples(
+    samples: list[Sample], ragged: bool | Sequence[str | int] | None, layout: Layout
+) -> Batch:
+    """Samples of any dataset as a batch: see `Collate`."""
+    structure, fields = _taken_apart(samples)
+    chosen = [_is_ragged(name, field, ragged) for name, field in zip(structure.names, fields, strict=True)]
+    if not any(chosen):
+        return default_collate(samples)
+    return structure.pack_parts(
+        [
+            _laid_out(name, field, layout) if is_ragged else {"": default_collate(field)}
+            for name, field, is_ragged in zip(structure.names, fields, chosen, strict=True)
+        ]
+    )
+
+
+def _taken_apart(samples: list[Sample]) -> tuple[Structure, list[list[Any]]]:
+    """How the samples are put together, and each field of all samples."""
+    first = samples[0] if samples else None
+    if isinstance(first, Mapping):
+        names = tuple(first)
+        return Structure("dict", names), [[sample[name] for sample in samples] for name in names]
+    if isinstance(first, (tuple, list)) and all(len(sample) == len(first) for sample in samples):
+        positions = tuple(str(i) for i in range(len(first)))
+        return Structure("tuple", positions), [list(field) for field in zip(*samples, strict=True)]
+    return Structure("tensor", ("0",)), [samples]
+
+
+def _is_ragged(name: str, field: list[Any], ragged: bool | Sequence[str | int] | None) -> bool:
+    are_sequences = all(isinstance(each, (Tensor, np.ndarray)) and each.ndim > 0 for each in field)
+    if ragged is None:
+        return are_sequences and len({len(each) for each in field}) > 1
+    if isinstance(ragged, bool):
+        return ragged and are_sequences and len(field) > 0
+    return name in map(str, ragged)
+
+
+def _laid_out(name: str, field: list[Any], layout: Layout) -> Parts:
+    """Sequences of different lengths, through the core."""
+    tensors = [torch.as_tensor(each) for each in field]
+    require_alike(name, tensors)
+    values = column_in_memory(name, torch.cat(tensors))
+    lengths = np.array([len(tensor) for tensor in tensors], np.int64)
+    source = _core.RaggedSource.from_lengths(values, lengths)
+    table = Table(_core.Table([source]), Structure("dict", ("",)))
+    parts: Parts = table.batch(np.arange(len(tensors)), layout=layout)
+    return parts

@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 import torch.utils.data
 
 from penstock import _core
-from penstock.collate import Batch, Collate, Underway, collate
+from penstock.collate import Collate, collate
 from penstock.config import get_num_threads, set_num_threads
 from penstock.datasets import Dataset
 from penstock.device import BATCHES_AHEAD, Device, Mover, Produced, has_accelerator, moved_ahead
@@ -24,6 +25,7 @@ from penstock.samplers import BatchSampler, ClassIndex, SequentialSampler, Shuff
 from penstock.samplers.base import BatchOrder, Ordered, Pass, Sampler, at_least
 from penstock.samplers.classes import Label, Targets
 from penstock.splits import subset_of
+from penstock.table import Batch, Underway
 
 __all__ = ["DataLoader", "class_loaders"]
 
@@ -276,11 +278,13 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         """Batches that the core's threads assemble, some ahead of the one that is asked for."""
         dataset: Any = self.dataset
         collate_fn: Any = self.collate_fn
-        pack = dataset.table.structure.pack_batch
         ahead = _Ahead(
             indices,
-            lambda rows: dataset.begin(
-                rows, pin_memory=self.pin_memory or collate_fn.pin_memory, drop_cache=self.drop_cache
+            partial(
+                dataset.begin,
+                layout=collate_fn.layout,
+                pin_memory=self.pin_memory or collate_fn.pin_memory,
+                drop_cache=self.drop_cache,
             ),
             self._depth,
         )
@@ -289,11 +293,11 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
                 yield Produced(None, underway)
                 continue
             try:
-                tensors = underway.tensors()
+                batch = underway.batch()
             except Exception as failure:
                 yield Produced(None, failure)
             else:
-                yield Produced(pack(tensors), None, samples, underway.bytes, *underway.times())
+                yield Produced(batch, None, samples, underway.bytes, *underway.times())
 
     def _loaded(self, skip: int) -> Iterator[Produced]:
         """Batches that torch's own loader makes."""

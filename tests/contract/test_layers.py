@@ -18,9 +18,10 @@ FLOORS = [
     {"splits"},
     {"samplers"},
     {"collate"},
+    {"table"},
     {"report"},
     {"device"},
-    {"transforms"},
+    {"layout", "transforms"},
     {"config", "progress"},
     {"errors", "_core"},
 ]

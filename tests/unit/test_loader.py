@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader as TorchLoader
 
 import penstock
 from penstock import ArgumentError, SchemaError
-from penstock.collate import Underway
+from penstock.table import Underway
 
 ROWS = 1_003
 X = torch.arange(ROWS * 40, dtype=torch.float32).view(ROWS, 40)
@@ -428,7 +428,9 @@ def test_batches_begun_ahead_are_found(monkeypatch):
     begun = []
     begin = penstock.TensorDataset.begin
     monkeypatch.setattr(
-        penstock.TensorDataset, "begin", lambda self, rows: begun.append(list(rows)) or begin(self, rows)
+        penstock.TensorDataset,
+        "begin",
+        lambda self, rows, **how: begun.append(list(rows)) or begin(self, rows, **how),
     )
     sampler = looking_ahead()
     seen = numbers(TorchLoader(DATA, batch_sampler=sampler))

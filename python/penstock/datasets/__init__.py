@@ -2,6 +2,7 @@
 
 from penstock.datasets.base import ConcatDataset, Dataset, Field, Subset
 from penstock.datasets.files import FileDataset
+from penstock.datasets.ragged import RaggedDataset
 from penstock.datasets.shards import Raw, ShardDataset
 from penstock.datasets.tensors import TensorDataset
 
@@ -10,6 +11,7 @@ __all__ = [
     "Dataset",
     "Field",
     "FileDataset",
+    "RaggedDataset",
     "Raw",
     "ShardDataset",
     "Subset",

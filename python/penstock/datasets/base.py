@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,30 +13,20 @@ import numpy.typing as npt
 import torch
 import torch.utils.data
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from penstock import _core
-from penstock.collate import (
-    Batch,
-    Sample,
-    Samples,
-    Structure,
-    Table,
-    Transform,
-    Underway,
-    plain_indices,
-    torch_dtype,
-    transformed,
-)
+from penstock.collate import Samples, Transform, TransformedSamples, collate, transformed
 from penstock.errors import SchemaError
+from penstock.layout import PADDED, Layout
 from penstock.samplers.classes import ClassIndex, Label, Targets
 from penstock.samplers.lookahead import BatchIndices
+from penstock.table import Batch, Sample, Structure, Table, Underway, plain_indices, torch_dtype
 
 __all__ = ["ByClass", "ConcatDataset", "Dataset", "Field", "Subset"]
 
 Rows = npt.NDArray[np.int64]
 
-_TARGET_NAMES = ("label", "labels", "target", "targets", "y", "class")
+TARGET_NAMES = ("label", "labels", "target", "targets", "y", "class")
 
 
 @dataclass(frozen=True)
@@ -45,8 +36,8 @@ class Field:
     Attributes:
         name: What it is called.
         dtype: Of its elements.
-        shape: Of one row; `()` when a row is one number.
-        kind: "fixed": all rows have that shape.
+        shape: Of one row; `()` when a row is one number. -1 first where rows differ in it.
+        kind: "fixed": all rows have that shape; "ragged": they differ in their first dimension.
         rows: How many there are: the length of the dataset.
         shards: In how many files (or arrays) they lie.
         bytes: Of all rows together.
@@ -55,7 +46,7 @@ class Field:
     name: str
     dtype: torch.dtype
     shape: tuple[int, ...]
-    kind: Literal["fixed"]
+    kind: Literal["fixed", "ragged"]
     rows: int
     shards: int
     bytes: int
@@ -103,14 +94,32 @@ class Dataset(torch.utils.data.Dataset[Any]):
             Field(
                 name=field.name,
                 dtype=torch_dtype(field),
-                shape=field.row_shape,
-                kind="fixed",
+                shape=(-1, *field.row_shape) if field.is_ragged else field.row_shape,
+                kind="ragged" if field.is_ragged else "fixed",
                 rows=len(self),
                 shards=self.table.core.num_shards(i),
-                bytes=len(self) * field.row_bytes,
+                bytes=field.row_bytes * (int(self._lengths(i).sum()) if field.is_ragged else len(self)),
             )
             for i, field in enumerate(self.table.fields)
         )
+
+    @property
+    def lengths(self) -> Rows:
+        """Of each sample's row of the first field that differs in length, shape (len(self),), int64.
+
+        Known without reading any sample.
+
+        Raises:
+            AttributeError: All fields are fixed.
+        """
+        for i, field in enumerate(self.table.fields):
+            if field.is_ragged:
+                return self._lengths(i)
+        raise AttributeError(f"{type(self).__name__} has no rows of different lengths")
+
+    def _lengths(self, field: int) -> Rows:
+        lengths = self.table.core.lengths(field)
+        return lengths if self._rows is None else lengths[self._rows]
 
     @property
     def fingerprint(self) -> int:
@@ -145,7 +154,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
             IndexError: The number is outside the dataset.
             ShardError: Its file can no longer be read.
         """
-        fields = [tensor[0] for tensor in self.table.gather(self._to_rows([index]))]
+        fields = [field[0] for field in self.table.rows(self._to_rows([index]))]
         sample = self.table.structure.pack(fields)
         return sample if self.transform is None else transformed(self.transform, sample, index)
 
@@ -154,12 +163,13 @@ class Dataset(torch.utils.data.Dataset[Any]):
         rows = self._to_rows(plain_indices(indices))
         if self.transform is None:
             return Samples(self.table, rows, self._begun(indices))
-        tensors = self.table.gather(rows)
+        fields = self.table.rows(rows)
         pack = self.table.structure.pack
-        return [
-            transformed(self.transform, pack([tensor[k] for tensor in tensors]), row)
+        samples = (
+            transformed(self.transform, pack([field[k] for field in fields]), row)
             for k, row in enumerate(indices)
-        ]
+        )
+        return TransformedSamples(samples, self.table)
 
     def gather(self, indices: Any, out: Any = None, pin_memory: bool = False) -> Batch:
         """Assemble the given rows into one batch.
@@ -172,8 +182,9 @@ class Dataset(torch.utils.data.Dataset[Any]):
             pin_memory: Assemble in pinned memory when there is an accelerator. Default: False.
 
         Returns:
-            What torch's `default_collate` makes of these samples: one tensor per field, shape
-            (batch, *row_shape), alone, in a list or in a dict; or `out`. Yours to keep.
+            What torch's `default_collate` makes of these samples: one tensor per field, shape (batch,
+            *row_shape), alone, in a list or in a dict; or `out`. Rows of different lengths are padded, with
+            their lengths, as by `Collate()`. Yours to keep.
 
         Raises:
             IndexError: A row number is outside the dataset.
@@ -182,14 +193,13 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """
         indices = plain_indices(indices)
         rows = self._to_rows(indices)
+        if out is not None and (self.transform is not None or self.table.is_ragged):
+            why = "through a transform" if self.transform else "with rows of different lengths"
+            raise SchemaError(f"out= cannot be filled {why}", hint="Use a dataset without.")
         if self.transform is not None:
-            if out is not None:
-                raise SchemaError(
-                    "out= cannot be filled through a transform", hint="Use a dataset without one."
-                )
-            return default_collate(list(self.__getitems__(indices)))
+            return collate(self.__getitems__(indices))
         if out is None:
-            return self.table.structure.pack_batch(self.table.gather(rows, pin_memory=pin_memory))
+            return self.table.batch(rows, pin_memory=pin_memory)
         self.table.gather_into(rows, self.table.structure.unpack(out))
         return out
 
@@ -264,27 +274,36 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """The batch of these indices if it was begun ahead of time; and begin the ones after it."""
         if not isinstance(indices, BatchIndices) or indices.lookahead is None:
             return None
-        begun: Underway | None = indices.lookahead.claim(self, indices, self.begin)
+        begin = partial(self.begin, layout=self.table.usual_layout)
+        begun: Underway | None = indices.lookahead.claim(self, indices, begin)
         return begun
 
-    def begin(self, indices: Any, *, pin_memory: bool = False, drop_cache: bool = False) -> Underway:
+    def begin(
+        self,
+        indices: Any,
+        *,
+        layout: Layout = PADDED,
+        pin_memory: bool = False,
+        drop_cache: bool = False,
+    ) -> Underway:
         """Have a batch assembled by the core's threads while something else is done.
 
         Args:
             indices: As for `gather`.
+            layout: Of rows of different lengths. Default: `Layout()`.
             pin_memory: Assemble in pinned memory when there is an accelerator. Default: False.
             drop_cache: Let the system forget the parts of files that were read, where rows follow one
                 another or take 64 KiB and more. Default: False.
 
         Returns:
-            The batch under way: `.tensors()` waits for it. Dropping it calls it off.
+            The batch under way: `.batch()` waits for it. Dropping it calls it off.
 
         Raises:
             IndexError: A row number is outside the dataset.
             SchemaError: `indices` are no whole numbers.
         """
         rows = self._to_rows(plain_indices(indices))
-        return self.table.begin(rows, pin_memory=pin_memory, drop_cache=drop_cache)
+        return self.table.begin(rows, layout=layout, pin_memory=pin_memory, drop_cache=drop_cache)
 
     def _all_rows(self) -> Rows:
         return np.arange(self.table.core.num_rows) if self._rows is None else self._rows
@@ -292,7 +311,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
     def _target_field(self) -> str | None:
         if self._target is not None:
             return self._target
-        names = [field.name for field in self.schema if field.name in _TARGET_NAMES and field.shape == ()]
+        names = [field.name for field in self.schema if field.name in TARGET_NAMES and field.shape == ()]
         return names[0] if names else None
 
     def _read_targets(self) -> Rows:
@@ -300,7 +319,12 @@ class Dataset(torch.utils.data.Dataset[Any]):
         if name is None:
             raise AttributeError(f"{type(self).__name__} has no class labels: name their field with target=")
         core = self.table.core.select(self.fields.index(name))
-        labels = Table(core, Structure("tensor", (name,))).gather(self._all_rows())[0]
+        table = Table(core, Structure("tensor", (name,)))
+        if table.is_ragged:
+            raise SchemaError(
+                "class labels must be one a row", field=name, actual="rows of different lengths"
+            )
+        labels = table.gather(self._all_rows())[0]
         if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
             raise SchemaError(
                 "class labels must be whole numbers, one a row",
@@ -428,15 +452,3 @@ def require_tensors(values: Sequence[Any]) -> list[Tensor]:
             )
             raise SchemaError("this is no tensor with rows in host memory", field=str(i), actual=found)
     return list(values)
-
-
-def column_in_memory(name: str, tensor: Tensor) -> _core.Column:
-    """The rows of a tensor, which must live as long; nothing is copied."""
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    plain = tensor.detach().resolve_conj().resolve_neg()
-    try:
-        capsule = torch.utils.dlpack.to_dlpack(plain)
-    except (BufferError, RuntimeError):  # a dtype that DLPack has no name for: its bits will do
-        bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[plain.element_size()]
-        capsule = torch.utils.dlpack.to_dlpack(plain.view(bits))
-    return _core.Column.in_memory(name, dtype, capsule)

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from penstock import _core
-from penstock.collate import Structure, Table, Transform
-from penstock.datasets.base import Dataset, Rows, column_in_memory
+from penstock.collate import Transform
+from penstock.datasets.base import Dataset, Rows
 from penstock.datasets.folder import Folder, Ids, few, index_from, missing_files, raise_failures, shared
 from penstock.datasets.shards import SUFFIXES, Raw, distinct
 from penstock.errors import ArgumentError, SchemaError
 from penstock.samplers.base import at_least
+from penstock.table import Structure, Table, column_in_memory
 
 __all__ = ["FileDataset"]
 

@@ -13,9 +13,10 @@ from typing import TypeAlias, TypeGuard
 import torch
 
 from penstock import _core
-from penstock.collate import Structure, Table, Transform
+from penstock.collate import Transform
 from penstock.datasets.base import Dataset
 from penstock.errors import FormatError, SchemaError
+from penstock.table import Structure, Table
 
 __all__ = ["Raw", "ShardDataset"]
 

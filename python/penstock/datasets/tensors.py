@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from penstock import _core
-from penstock.collate import Structure, Table
-from penstock.datasets.base import Dataset, column_in_memory, require_tensors
+from penstock.datasets.base import Dataset, require_tensors
 from penstock.errors import SchemaError
+from penstock.table import Structure, Table, column_in_memory
 
 __all__ = ["TensorDataset"]
 

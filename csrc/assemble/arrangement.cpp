@@ -1,0 +1,112 @@
+#include "assemble/arrangement.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+namespace penstock {
+namespace {
+
+std::int64_t rounded_up(std::int64_t length, std::int64_t multiple) {
+  const auto rounded =
+      checked_add(static_cast<std::uint64_t>(length), static_cast<std::uint64_t>(multiple - 1));
+  if (!rounded) throw Error(ErrorKind::kArgument, "no row can be padded to such a multiple");
+  return static_cast<std::int64_t>(*rounded) / multiple * multiple;
+}
+
+}  // namespace
+
+Arrangement::Arrangement(const Field& field, std::span<const std::int64_t> lengths,
+                         const RaggedLayout& layout, Padding padding)
+    : layout_(layout),
+      value_bytes_(field.row_bytes),
+      value_shape_(field.row_shape),
+      padding_(std::move(padding)),
+      rows_(static_cast<std::int64_t>(lengths.size())) {
+  if (layout.max_length < 0 || layout.multiple < 1 ||
+      padding_.size() != static_cast<std::size_t>(item_bytes(field.dtype))) {
+    throw Error(ErrorKind::kArgument, "rows cannot be laid out like this").in_field(field.name);
+  }
+  is_one_byte_ = std::all_of(padding_.begin(), padding_.end(),
+                             [this](std::byte each) { return each == padding_.front(); });
+  if (!layout.is_packed) {
+    for (const std::int64_t length : lengths) width_ = std::max(width_, kept(length));
+    width_ = rounded_up(width_, layout.multiple);
+    return;
+  }
+  firsts_.reserve(lengths.size() + 1);
+  firsts_.push_back(0);
+  for (const std::int64_t length : lengths) firsts_.push_back(firsts_.back() + kept(length));
+}
+
+std::vector<std::int64_t> Arrangement::shape() const {
+  std::vector<std::int64_t> shape;
+  if (layout_.is_packed) {
+    shape = {firsts_.back()};
+  } else if (layout_.batch_first) {
+    shape = {rows_, width_};
+  } else {
+    shape = {width_, rows_};
+  }
+  shape.insert(shape.end(), value_shape_.begin(), value_shape_.end());
+  return shape;
+}
+
+std::int64_t Arrangement::place(std::int64_t position) const noexcept {
+  if (layout_.is_packed) return firsts_[static_cast<std::size_t>(position)] * value_bytes_;
+  return position * (layout_.batch_first ? width_ : 1) * value_bytes_;
+}
+
+std::int64_t Arrangement::bytes_per_row() const noexcept {
+  if (rows_ == 0) return 0;
+  return value_bytes_ * (layout_.is_packed ? firsts_.back() / rows_ + 1 : width_);
+}
+
+std::byte* Arrangement::put(std::byte* place, const std::byte* values, std::int64_t count) const noexcept {
+  const std::int64_t bytes = count * value_bytes_;
+  if (!layout_.is_packed && !layout_.batch_first) return put_across(place, values, count);
+  const std::int64_t rest = layout_.is_packed ? 0 : (width_ - count) * value_bytes_;
+  const std::int64_t front = layout_.pads_front ? rest : 0;
+  if (front > 0) fill(place, front);
+  if (bytes > 0) std::memcpy(place + front, values, static_cast<std::size_t>(bytes));
+  if (rest > front) fill(place + bytes, rest);
+  return place + bytes + rest;
+}
+
+/// Values of a row lie as far apart as there are rows.
+std::byte* Arrangement::put_across(std::byte* place, const std::byte* values,
+                                   std::int64_t count) const noexcept {
+  const std::int64_t step = rows_ * value_bytes_;
+  const std::int64_t front = layout_.pads_front ? width_ - count : 0;
+  for (std::int64_t i = 0; i < width_; ++i) {
+    const bool is_value = i >= front && i < front + count;
+    if (!is_value) {
+      fill(place + i * step, value_bytes_);
+    } else if (value_bytes_ > 0) {
+      std::memcpy(place + i * step, values + (i - front) * value_bytes_,
+                  static_cast<std::size_t>(value_bytes_));
+    }
+  }
+  return place + value_bytes_;
+}
+
+void Arrangement::fill(std::byte* to, std::int64_t bytes) const noexcept {
+  if (bytes == 0) return;
+  const auto size = static_cast<std::size_t>(bytes);
+  if (is_one_byte_) {
+    std::memset(to, std::to_integer<int>(padding_.front()), size);
+    return;
+  }
+  std::size_t filled = std::min(padding_.size(), size);
+  std::memcpy(to, padding_.data(), filled);
+  while (filled < size) {  // what there is, doubled
+    const std::size_t more = std::min(filled, size - filled);
+    std::memcpy(to + filled, to, more);
+    filled += more;
+  }
+}
+
+}  // namespace penstock

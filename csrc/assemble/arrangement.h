@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "assemble/ragged_layout.h"
+#include "assemble/source.h"
+
+namespace penstock {
+
+/// Where the rows of one ragged field go in one batch.
+///
+/// Immutable; thread-safe.
+class Arrangement {
+ public:
+  /// \param lengths  of the batch's rows, before they are cut
+  /// \throws Error kArgument when the layout or the padding is impossible
+  Arrangement(const Field& field, std::span<const std::int64_t> lengths, const RaggedLayout& layout,
+              Padding padding);
+
+  [[nodiscard]] const RaggedLayout& layout() const noexcept { return layout_; }
+  [[nodiscard]] std::int64_t value_bytes() const noexcept { return value_bytes_; }
+
+  /// Of the batch's buffer: (rows, width, ...), (width, rows, ...), or (values, ...).
+  [[nodiscard]] std::vector<std::int64_t> shape() const;
+
+  /// Where the row at this position goes: bytes from the buffer's start.
+  [[nodiscard]] std::int64_t place(std::int64_t position) const noexcept;
+
+  /// What a row takes of the buffer, on average.
+  [[nodiscard]] std::int64_t bytes_per_row() const noexcept;
+
+  /// Values that are left of a row of so many.
+  [[nodiscard]] std::int64_t kept(std::int64_t length) const noexcept {
+    return length < layout_.max_length ? length : layout_.max_length;
+  }
+
+  /// The first of them.
+  [[nodiscard]] std::int64_t first_kept(std::int64_t length) const noexcept {
+    return layout_.cuts_front ? length - kept(length) : 0;
+  }
+
+  /// Puts the values of a row, which are no more than `kept`, at its place, and fills the rest. Owns nothing
+  /// and allocates nothing: safe under the fault guard.
+  ///
+  /// \returns the place of the next row
+  std::byte* put(std::byte* place, const std::byte* values, std::int64_t count) const noexcept;
+
+ private:
+  std::byte* put_across(std::byte* place, const std::byte* values, std::int64_t count) const noexcept;
+  void fill(std::byte* to, std::int64_t bytes) const noexcept;
+
+  RaggedLayout layout_;
+  std::int64_t value_bytes_;
+  std::vector<std::int64_t> value_shape_;
+  Padding padding_;
+  bool is_one_byte_ = false;  ///< of padding, again and again
+  std::int64_t rows_ = 0;
+  std::int64_t width_ = 0;            ///< padded
+  std::vector<std::int64_t> firsts_;  ///< packed: of each row's values, and the number of all
+};
+
+}  // namespace penstock

@@ -1,0 +1,131 @@
+#include "assemble/ragged_source.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "assemble/column_source.h"
+#include "assemble/copy_runs.h"
+#include "assemble/gather.h"
+#include "assemble/ragged_batch.h"
+#include "base/checksum.h"
+#include "base/error.h"
+#include "base/random.h"
+#include "storage/fault_guard.h"
+
+namespace penstock {
+namespace {
+
+bool lie_end_to_end(const Column& values) {
+  const auto layouts = values.layouts();
+  return std::all_of(layouts.begin(), layouts.end(),
+                     [&](const RowLayout& layout) { return layout.row_stride == values.row_bytes(); });
+}
+
+}  // namespace
+
+RaggedSource::RaggedSource(std::shared_ptr<Column> values, Offsets offsets)
+    : values_(std::move(values)),
+      offsets_(std::move(offsets)),
+      field_{values_->name(), values_->dtype(), values_->row_shape(), values_->row_bytes(), true},
+      is_run_a_row_(lie_end_to_end(*values_) && offsets_.are_within_shards(values_->index())) {
+  if (offsets_.all().back() != values_->num_rows()) {
+    throw Error(ErrorKind::kSchema, "the offsets are of other values").in_field(field_.name);
+  }
+}
+
+std::vector<std::int64_t> RaggedSource::rows_per_shard() const {
+  return offsets_.rows_per_shard(values_->index());
+}
+
+std::int64_t RaggedSource::row_work() const noexcept {
+  return values_->num_rows() / std::max<std::int64_t>(num_rows(), 1) * field_.row_bytes + 1;
+}
+
+std::int64_t RaggedSource::length_of(std::size_t /*field*/, std::int64_t row) const noexcept {
+  return offsets_.length(row);
+}
+
+std::shared_ptr<Source> RaggedSource::in_batch(std::span<const std::int64_t> rows, const RaggedLayout& layout,
+                                               std::span<const Padding> paddings) {
+  std::vector<std::int64_t> lengths;
+  lengths.reserve(rows.size());
+  for (const std::int64_t row : rows) lengths.push_back(offsets_.length(row));
+  return std::make_shared<RaggedBatch>(std::static_pointer_cast<RaggedSource>(shared_from_this()),
+                                       Arrangement(field_, lengths, layout, paddings.front()));
+}
+
+void RaggedSource::gather(std::span<const std::int64_t> /*rows*/, std::span<std::byte* const> /*outs*/) {
+  throw Error(ErrorKind::kSchema, "rows of different lengths must be laid out first").in_field(field_.name);
+}
+
+void RaggedSource::gather(std::span<const std::int64_t> rows, const Arrangement& arrangement,
+                          std::byte* place) {
+  if (rows.empty()) return;
+  (void)values_->views();
+  if (!is_run_a_row_ || !values_->is_plain()) return gather_by_values(rows, arrangement, place);
+  RunCopy work{values_->index().locator(),
+               values_->views().data(),
+               offsets_.all().data(),
+               rows.data(),
+               static_cast<std::int64_t>(rows.size()),
+               &arrangement,
+               place};
+  const void* fault = run_guarded([](void* context) { copy_runs(*static_cast<RunCopy*>(context)); }, &work);
+  if (fault != nullptr) values_->raise_fault(fault);
+  values_->check_now_and_then();
+}
+
+/// Values that are scattered, of the other byte order, or must be read: one by one, through a copy of the
+/// row.
+void RaggedSource::gather_by_values(std::span<const std::int64_t> rows, const Arrangement& arrangement,
+                                    std::byte* place) {
+  std::vector<std::int64_t> numbers;
+  std::vector<std::byte> copy;
+  for (const std::int64_t row : rows) {
+    const std::int64_t length = offsets_.length(row);
+    numbers.resize(static_cast<std::size_t>(arrangement.kept(length)));
+    std::iota(numbers.begin(), numbers.end(), offsets_.first(row) + arrangement.first_kept(length));
+    copy.resize(numbers.size() * static_cast<std::size_t>(field_.row_bytes));
+    penstock::gather(*values_, numbers, copy.data());
+    place = arrangement.put(place, copy.data(), static_cast<std::int64_t>(numbers.size()));
+  }
+}
+
+void RaggedSource::will_need(std::int64_t first, std::int64_t count) {
+  const std::int64_t begin = offsets_.first(first);
+  values_->will_need(begin, offsets_.first(first + count) - begin);
+}
+
+void RaggedSource::will_need(std::span<const std::int64_t> rows) {
+  for (const std::int64_t row : rows) will_need(row, 1);
+}
+
+/// Rows that follow one another as one run.
+void RaggedSource::will_not_need(std::span<const std::int64_t> rows) const noexcept {
+  for (std::size_t begin = 0, end = 1; begin < rows.size(); begin = end++) {
+    while (end < rows.size() && rows[end] == rows[end - 1] + 1) ++end;
+    const std::int64_t first = offsets_.first(rows[begin]);
+    values_->will_not_need(first, offsets_.first(rows[end - 1] + 1) - first);
+  }
+}
+
+std::uint64_t RaggedSource::fingerprint() const {
+  const std::uint64_t offsets = checksum(std::as_bytes(offsets_.all()));
+  return mix64(ColumnSource(values_).fingerprint() ^ offsets);
+}
+
+std::shared_ptr<Source> RaggedSource::select(std::size_t /*field*/) { return shared_from_this(); }
+
+std::shared_ptr<Source> RaggedSource::followed_by(const Source& other) const {
+  const auto* ragged = dynamic_cast<const RaggedSource*>(&other);
+  if (ragged == nullptr) throw different_kinds(field_);
+  std::vector<std::int64_t> offsets(offsets_.all().begin(), offsets_.all().end());
+  const std::int64_t first = offsets.back();
+  for (const std::int64_t offset : ragged->offsets().all().subspan(1)) offsets.push_back(first + offset);
+  std::shared_ptr<Column> values = concatenate(*values_, ragged->values());
+  const std::int64_t count = values->num_rows();
+  return std::make_shared<RaggedSource>(std::move(values), Offsets(std::move(offsets), count));
+}
+
+}  // namespace penstock

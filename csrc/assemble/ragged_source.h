@@ -1,0 +1,56 @@
+#pragma once
+
+#include <memory>
+
+#include "assemble/arrangement.h"
+#include "assemble/source.h"
+#include "index/column.h"
+#include "index/offsets.h"
+
+namespace penstock {
+
+/// Rows of different lengths: row i is a run of a column's values.
+///
+/// A row is found by two searches, in the offsets and in the column's index; values are copied once, into the
+/// batch.
+class RaggedSource final : public Source {
+ public:
+  RaggedSource(std::shared_ptr<Column> values, Offsets offsets);
+
+  [[nodiscard]] const Column& values() const noexcept { return *values_; }
+  [[nodiscard]] const Offsets& offsets() const noexcept { return offsets_; }
+
+  [[nodiscard]] std::span<const Field> fields() const noexcept override { return {&field_, 1}; }
+  [[nodiscard]] std::int64_t num_rows() const noexcept override { return offsets_.num_rows(); }
+  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
+  [[nodiscard]] std::int64_t num_shards() const noexcept override { return values_->index().num_shards(); }
+  [[nodiscard]] std::int64_t row_work() const noexcept override;
+  [[nodiscard]] std::int64_t length_of(std::size_t field, std::int64_t row) const noexcept override;
+  [[nodiscard]] std::shared_ptr<Source> in_batch(std::span<const std::int64_t> rows,
+                                                 const RaggedLayout& layout,
+                                                 std::span<const Padding> paddings) override;
+
+  /// Never: rows have no place before `in_batch`. \throws Error kSchema
+  void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) override;
+
+  /// The same, arranged for one batch.
+  void gather(std::span<const std::int64_t> rows, const Arrangement& arrangement, std::byte* place);
+
+  [[nodiscard]] bool asks_ahead() const noexcept override { return values_->exceeds_memory(); }
+  void will_need(std::int64_t first, std::int64_t count) override;
+  void will_need(std::span<const std::int64_t> rows) override;
+  void will_not_need(std::span<const std::int64_t> rows) const noexcept override;
+  [[nodiscard]] std::uint64_t fingerprint() const override;
+  [[nodiscard]] std::shared_ptr<Source> select(std::size_t field) override;
+  [[nodiscard]] std::shared_ptr<Source> followed_by(const Source& other) const override;
+
+ private:
+  void gather_by_values(std::span<const std::int64_t> rows, const Arrangement& arrangement, std::byte* place);
+
+  std::shared_ptr<Column> values_;
+  Offsets offsets_;
+  Field field_;
+  bool is_run_a_row_ = false;  ///< the values of each row lie end to end in their file
+};
+
+}  // namespace penstock

@@ -1,0 +1,132 @@
+"""How rows of different lengths are put into one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from penstock.errors import ArgumentError, SchemaError
+
+__all__ = ["PADDED", "Layout", "Parts"]
+
+Parts: TypeAlias = "dict[str, Any]"
+"""What a field is in a batch: by what comes behind its name, the field itself first ("")."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows of different lengths are put into one batch: see `Collate`, whose arguments these are."""
+
+    padding_value: float = 0
+    batch_first: bool = True
+    lengths: bool = True
+    mask: bool = False
+    pad_to_multiple: int | None = None
+    max_length: int | None = None
+    truncation: Literal["right", "left"] = "right"
+    padding_side: Literal["right", "left"] = "right"
+    layout: Literal["pad", "pack", "nested", "list"] = "pad"
+
+    def __post_init__(self) -> None:
+        _require_choice("layout", self.layout, ("pad", "pack", "nested", "list"))
+        _require_choice("truncation", self.truncation, ("right", "left"))
+        _require_choice("padding_side", self.padding_side, ("right", "left"))
+        _require_least("pad_to_multiple", self.pad_to_multiple, 1)
+        _require_least("max_length", self.max_length, 0)
+
+    def as_core(self) -> tuple[bool, bool, bool, bool, int | None, int]:
+        """For `_core.Table.in_batch`."""
+        return (
+            self.layout != "pad",
+            self.batch_first,
+            self.padding_side == "left",
+            self.truncation == "left",
+            self.max_length,
+            self.pad_to_multiple or 1,
+        )
+
+    def padding(self, dtype: torch.dtype, field: str) -> bytes:
+        """One element of the padding.
+
+        Raises:
+            ArgumentError: The dtype has no such value.
+        """
+        value: Any = self.padding_value
+        try:
+            element = torch.tensor([value], dtype=dtype)
+            fits = dtype.is_floating_point or dtype.is_complex or element.item() == value
+        except (RuntimeError, TypeError, ValueError, OverflowError):
+            fits = False
+        if not fits:
+            raise ArgumentError(
+                "padding_value= is no value of the field's dtype",
+                field=field,
+                expected=str(dtype),
+                actual=repr(value),
+            )
+        return element.view(torch.uint8).numpy().tobytes()
+
+    def parts(self, values: Tensor, lengths: Tensor) -> Parts:
+        """What a field is in a batch.
+
+        Args:
+            values: As the core has laid them out: padded, or end to end.
+            lengths: Shape (batch,), int64.
+        """
+        if self.layout == "list":
+            return {"": list(torch.split(values, lengths.tolist()))}
+        if self.layout == "nested":
+            return {"": torch.nested.nested_tensor_from_jagged(values, _sums(lengths, torch.int64))}
+        if self.layout == "pack":
+            return {"": values, "_cu_seqlens": _sums(lengths, torch.int32)}
+        parts: Parts = {"": values}
+        if self.lengths:
+            parts["_lengths"] = lengths
+        if self.mask:
+            parts["_mask"] = self._mask(values.shape[1 if self.batch_first else 0], lengths)
+        return parts
+
+    def _mask(self, width: int, lengths: Tensor) -> Tensor:
+        """True where there is a value."""
+        positions = torch.arange(width)
+        if self.padding_side == "right":
+            mask = positions < lengths[:, None]
+        else:
+            mask = positions >= width - lengths[:, None]
+        return mask if self.batch_first else mask.T.contiguous()
+
+
+def _sums(lengths: Tensor, dtype: torch.dtype) -> Tensor:
+    """0, and the sum of the lengths up to each.
+
+    Raises:
+        SchemaError: They do not fit the dtype.
+    """
+    sums = torch.zeros(len(lengths) + 1, dtype=torch.int64)
+    torch.cumsum(lengths, 0, out=sums[1:])
+    if sums[-1] > torch.iinfo(dtype).max:
+        raise SchemaError(
+            "a batch has too many values to be packed", expected=str(dtype), actual=str(sums[-1].item())
+        )
+    return sums.to(dtype)
+
+
+def _require_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ArgumentError(
+            f"{name}= has a value that cannot be", expected=f"one of {choices}", actual=repr(value)
+        )
+
+
+def _require_least(name: str, value: Any, least: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(f"{name}= is no such number", expected=f"{least} or more", actual=repr(value))
+
+
+PADDED = Layout()
+"""What `Collate()` does."""
