@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "assemble/copy_rows.h"
+#include "assemble/file_batch.h"
 #include "base/error.h"
 #include "base/random.h"
 #include "formats/inflate.h"
@@ -32,8 +33,8 @@ bool is_as_indexed(const OpenFile& file, const FileStamp& stamp) {
   return file.identity().size == stamp.size && file.identity().mtime_ns == stamp.mtime_ns;
 }
 
-std::span<std::byte> bytes_at(std::byte* out, const FileField& field) {
-  return {out, static_cast<std::size_t>(field.bytes)};
+std::span<std::byte> bytes_at(std::byte* out, std::int64_t bytes) {
+  return {out, static_cast<std::size_t>(bytes)};
 }
 
 /// An array that lies scattered, or is of the other byte order, through a copy of its part of the file.
@@ -55,7 +56,7 @@ void inflate(const OpenFile& file, const ArrayLayout& array, std::byte* out) {
 void read_array(const OpenFile& file, const ArrayLayout& array, const FileField& field, std::byte* out) {
   if (field.bytes == 0) return;
   if (array.deflated) return inflate(file, array, out);
-  if (is_plain(array)) return file.read(array.offset, bytes_at(out, field));
+  if (is_plain(array)) return file.read(array.offset, bytes_at(out, field.bytes));
   read_scattered(file, array, out);
 }
 
@@ -85,8 +86,8 @@ FileSource::FileSource(std::vector<Part> parts) : parts_(std::move(parts)) {
   for (const Part& part : parts_) first_rows_.push_back(first_rows_.back() + part.index->num_files());
   for (const std::size_t i : parts_.front().chosen) {
     const FileField& field = parts_.front().index->fields()[i];
-    fields_.push_back({field.name, field.dtype, field.shape, field.bytes});
-    row_bytes_ += field.bytes;
+    fields_.push_back({field.name, field.dtype, field.shape, field.bytes, field.is_ragged});
+    row_bytes_ += most_bytes(fields_.size() - 1);
   }
 }
 
@@ -118,7 +119,33 @@ std::size_t FileSource::part_of(std::int64_t row) const noexcept {
   return static_cast<std::size_t>(next - first_rows_.begin()) - 1;
 }
 
-void FileSource::take_row(std::int64_t row, const Outs& outs) {
+std::int64_t FileSource::length_of(std::size_t field, std::int64_t row) const noexcept {
+  const std::size_t number = part_of(row);
+  const Part& part = parts_[number];
+  return part.index->length(row - first_rows_[number], part.chosen[field]);
+}
+
+std::int64_t FileSource::most_bytes(std::size_t field) const noexcept {
+  std::int64_t most = 0;
+  for (const Part& part : parts_) most = std::max(most, part.index->most_bytes(part.chosen[field]));
+  return most;
+}
+
+std::shared_ptr<Source> FileSource::in_batch(std::span<const std::int64_t> rows, const RaggedLayout& layout,
+                                             std::span<const Padding> paddings) {
+  if (std::ranges::none_of(fields_, &Field::is_ragged)) return shared_from_this();
+  std::vector<std::optional<Arrangement>> arrangements(fields_.size());
+  std::vector<std::int64_t> lengths(rows.size());
+  for (std::size_t i = 0; i < fields_.size(); ++i) {
+    if (!fields_[i].is_ragged) continue;
+    std::ranges::transform(rows, lengths.begin(), [&](std::int64_t row) { return length_of(i, row); });
+    arrangements[i].emplace(fields_[i], lengths, layout, paddings[i]);
+  }
+  return std::make_shared<FileBatch>(std::static_pointer_cast<FileSource>(shared_from_this()),
+                                     std::move(arrangements));
+}
+
+void FileSource::take_row(std::int64_t row, std::span<std::byte* const> outs) {
   const std::size_t number = parts_.size() == 1 ? 0 : part_of(row);
   const Part& part = parts_[number];
   try {
@@ -133,27 +160,30 @@ void FileSource::take_row(std::int64_t row, const Outs& outs) {
   }
 }
 
-void FileSource::take_cached(const Part& part, std::int64_t file, const Outs& outs) {
+void FileSource::take_cached(const Part& part, std::int64_t file, std::span<std::byte* const> outs) {
+  const FileIndex& index = *part.index;
   const std::byte* from = part.cache->find(file);
+  std::byte* to = nullptr;
   if (from == nullptr) {
     read_file(part, file, outs);
-    std::byte* const kept = part.cache->begin(file);
-    if (kept == nullptr) return;
-    std::byte* to = kept;
-    for (std::size_t i = 0; i < outs.size(); ++i) {
-      std::memcpy(to, outs[i], static_cast<std::size_t>(fields_[i].row_bytes));
-      to += fields_[i].row_bytes;
-    }
-    part.cache->done(file, kept);
-    return;
+    to = part.cache->begin(file);
+    if (to == nullptr) return;
   }
+  std::byte* const kept = to;
   for (std::size_t i = 0; i < outs.size(); ++i) {
-    std::memcpy(outs[i], from, static_cast<std::size_t>(fields_[i].row_bytes));
-    from += fields_[i].row_bytes;
+    const auto bytes = static_cast<std::size_t>(index.bytes(file, part.chosen[i]));
+    if (kept == nullptr) {
+      std::memcpy(outs[i], from, bytes);
+      from += index.most_bytes(part.chosen[i]);
+    } else {
+      std::memcpy(to, outs[i], bytes);
+      to += index.most_bytes(part.chosen[i]);
+    }
   }
+  if (kept != nullptr) part.cache->done(file, kept);
 }
 
-void FileSource::read_file(const Part& part, std::int64_t number, const Outs& outs) {
+void FileSource::read_file(const Part& part, std::int64_t number, std::span<std::byte* const> outs) {
   const FileIndex& index = *part.index;
   const std::string path = index.path(number);
   const std::int64_t start = now_ns();
@@ -162,14 +192,15 @@ void FileSource::read_file(const Part& part, std::int64_t number, const Outs& ou
     const bool as_indexed = is_as_indexed(file, index.stamp(number));
     std::optional<FileLayout> layout;
     for (std::size_t i = 0; i < part.chosen.size(); ++i) {
-      const FileField& field = index.fields()[part.chosen[i]];
       const std::uint64_t offset = index.offset(number, part.chosen[i]);
       if (as_indexed && offset != FileIndex::kElsewhere) {
-        file.read(offset, bytes_at(outs[i], field));
+        file.read(offset, bytes_at(outs[i], index.bytes(number, part.chosen[i])));
         continue;
       }
       if (!layout) layout = read_sample_header(BufferedFile(file), part.raw);
-      const ArrayLayout& array = matching_array(*layout, field, index.fields().size() == 1, "the index");
+      const FileField field = index.array(number, part.chosen[i]);
+      const ArrayLayout& array =
+          matching_array(*layout, field, index.fields().size() == 1, false, "the index");
       read_array(file, array, field, outs[i]);
     }
   } catch (Error& error) {
@@ -233,7 +264,8 @@ std::shared_ptr<Source> FileSource::followed_by(const Source& other) const {
   for (std::size_t i = 0; i < std::max(fields_.size(), files->fields_.size()); ++i) {
     const bool both = i < fields_.size() && i < files->fields_.size();
     if (both && fields_[i].dtype == files->fields_[i].dtype &&
-        fields_[i].row_shape == files->fields_[i].row_shape) {
+        fields_[i].row_shape == files->fields_[i].row_shape &&
+        fields_[i].is_ragged == files->fields_[i].is_ragged) {
       continue;
     }
     throw Error(ErrorKind::kSchema, "the datasets disagree")

@@ -38,7 +38,21 @@ class FileSource final : public Source {
   [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
   [[nodiscard]] std::int64_t num_shards() const noexcept override { return num_rows(); }
   [[nodiscard]] std::int64_t row_work() const noexcept override;
+  [[nodiscard]] std::int64_t length_of(std::size_t field, std::int64_t row) const noexcept override;
+  [[nodiscard]] std::shared_ptr<Source> in_batch(std::span<const std::int64_t> rows,
+                                                 const RaggedLayout& layout,
+                                                 std::span<const Padding> paddings) override;
   void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> places) override;
+
+  /// One row: each field as it is in the file, into a buffer of its own.
+  ///
+  /// \param outs  one per field, of the bytes of this row, or of `most_bytes`
+  /// \throws Error as gather
+  void take_row(std::int64_t row, std::span<std::byte* const> outs);
+
+  /// Of a field in any row.
+  [[nodiscard]] std::int64_t most_bytes(std::size_t field) const noexcept;
+
   [[nodiscard]] bool asks_ahead() const noexcept override;
   void will_need(std::int64_t first, std::int64_t count) override;
   void will_need(std::span<const std::int64_t> rows) override;
@@ -53,9 +67,8 @@ class FileSource final : public Source {
   explicit FileSource(std::vector<Part> parts);
 
   [[nodiscard]] std::size_t part_of(std::int64_t row) const noexcept;
-  void take_row(std::int64_t row, const Outs& outs);
-  void take_cached(const Part& part, std::int64_t file, const Outs& outs);
-  void read_file(const Part& part, std::int64_t number, const Outs& outs);
+  void take_cached(const Part& part, std::int64_t file, std::span<std::byte* const> outs);
+  void read_file(const Part& part, std::int64_t number, std::span<std::byte* const> outs);
   void note(std::int64_t nanoseconds) noexcept;
 
   std::vector<Part> parts_;

@@ -37,12 +37,19 @@ Strings strings_of(const Names& names) {
 
 // --- making an index -------------------------------------------------------------------------------------
 
+/// None: when most files say so.
+FileIndexer::Ragged ragged_from(std::optional<bool> ragged) {
+  if (!ragged) return FileIndexer::Ragged::kIfMost;
+  return *ragged ? FileIndexer::Ragged::kIfAny : FileIndexer::Ragged::kNever;
+}
+
 /// Files that are given by name, or, without names, all that are found.
 std::unique_ptr<FileIndexer> make_indexer(const std::string& root, const std::string& recipe,
                                           const std::optional<Names>& names, const Names& suffixes,
                                           const Names& fields, const std::optional<RawTuple>& raw,
-                                          const std::shared_ptr<const FileIndex>& known) {
-  FileIndexer::Request request{root, recipe, raw_format(raw), fields, {}, {}, {}, known};
+                                          const std::shared_ptr<const FileIndex>& known,
+                                          std::optional<bool> ragged) {
+  FileIndexer::Request request{root, recipe, raw_format(raw), fields, {}, {}, {}, known, ragged_from(ragged)};
   if (names) {
     request.names = strings_of(*names);
     return std::make_unique<FileIndexer>(std::move(request));
@@ -146,7 +153,7 @@ const char* container_of(const FileIndex& index) { return container_name(index.c
 
 std::int64_t row_bytes_of(const FileIndex& index) {
   std::int64_t bytes = 0;
-  for (const FileField& field : index.fields()) bytes += field.bytes;
+  for (std::size_t i = 0; i < index.fields().size(); ++i) bytes += index.most_bytes(i);
   return bytes;
 }
 
@@ -169,9 +176,10 @@ std::shared_ptr<FileSource> make_source(const std::shared_ptr<FileIndex>& index,
 void bind_index_classes(py::module_& module) {
   py::class_<FileIndexer>(module, "FileIndexer")
       .def(py::init(&make_indexer), py::arg("root"), py::arg("recipe"), py::arg("names"), py::arg("suffixes"),
-           py::arg("fields"), py::arg("raw"), py::arg("known"))
+           py::arg("fields"), py::arg("raw"), py::arg("known"), py::arg("ragged"))
       .def_property_readonly("num_files", &FileIndexer::num_files)
       .def("read", &read_headers, py::arg("begin"), py::arg("end"))
+      .def("settle", &FileIndexer::settle)
       .def("failures", &failures)
       .def("raise_first", &raise_first)
       .def("finish", &FileIndexer::finish, py::call_guard<py::gil_scoped_release>());

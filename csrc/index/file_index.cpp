@@ -22,7 +22,7 @@ namespace penstock {
 namespace {
 
 constexpr std::array<char, 8> kMagic = {'P', 'E', 'N', 'S', 'T', 'I', 'D', 'X'};
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::uint32_t kByteOrder = 0x01020304;
 constexpr std::size_t kUnit = 8;
 
@@ -69,6 +69,7 @@ std::string fields_text(std::span<const FileField> fields) {
     append_number(text, static_cast<std::uint64_t>(field.dtype));
     append_number(text, field.shape.size());
     for (const std::int64_t length : field.shape) append_number(text, static_cast<std::uint64_t>(length));
+    append_number(text, field.is_ragged ? 1 : 0);
   }
   return text;
 }
@@ -120,6 +121,7 @@ std::vector<FileField> fields_from(std::string_view text, std::uint64_t count) {
       field.shape.push_back(static_cast<std::int64_t>(reader.number()));
       if (field.shape.back() < 0) throw damaged("a negative length");
     }
+    field.is_ragged = reader.number() != 0;
     field.bytes = bytes_of_array(field.dtype, field.shape);
     fields.push_back(std::move(field));
   }
@@ -215,7 +217,7 @@ std::shared_ptr<FileIndex> FileIndex::make(const Parts& parts) {
   header.name_bytes = parts.names.text().size();
   header.folder_bytes = parts.folders.text().size();
   header.container = static_cast<std::uint64_t>(parts.container);
-  const std::array<Bytes, 10> sections = {
+  const std::array<Bytes, 11> sections = {
       bytes_of(parts.stamps),
       bytes_of(parts.offsets),
       std::as_bytes(parts.names.ends()),
@@ -226,6 +228,7 @@ std::shared_ptr<FileIndex> FileIndex::make(const Parts& parts) {
       as_bytes(parts.recipe),
       as_bytes(parts.names.text()),
       as_bytes(parts.folders.text()),
+      bytes_of(parts.lengths),
   };
   header.image_bytes =
       std::accumulate(sections.begin(), sections.end(), static_cast<std::uint64_t>(sizeof(Header)),
@@ -260,6 +263,8 @@ void FileIndex::take_apart() {
   recipe_ = sections.text(header.recipe_bytes);
   names_ = sections.text(header.name_bytes);
   folders_ = sections.text(header.folder_bytes);
+  const bool any_ragged = std::ranges::any_of(fields_, &FileField::is_ragged);
+  lengths_ = sections.take<std::int64_t>(any_ragged ? *offsets : 0);
   container_ = static_cast<Container>(header.container);
   require_ends(name_ends_, names_.size());
   require_ends(folder_ends_, folders_.size());
@@ -267,24 +272,33 @@ void FileIndex::take_apart() {
 }
 
 /// A row of all fields has a size, and what lies end to end lies inside its file.
-void FileIndex::require_inside() const {
+void FileIndex::require_inside() {
   constexpr std::uint64_t kLargestRow = std::uint64_t{1} << 48U;
   if (fields_.empty()) throw damaged("no fields");
+  most_bytes_.assign(fields_.size(), 0);
+  for (std::int64_t file = 0; file < num_files(); ++file) {
+    for (std::size_t i = 0; i < fields_.size(); ++i) {
+      require_array_inside(file, i);
+      most_bytes_[i] = std::max(most_bytes_[i], bytes(file, i));
+    }
+  }
   std::uint64_t row_bytes = 0;
-  for (const FileField& field : fields_) {
-    const auto sum = checked_add(row_bytes, static_cast<std::uint64_t>(field.bytes));
+  for (const std::int64_t most : most_bytes_) {
+    const auto sum = checked_add(row_bytes, static_cast<std::uint64_t>(most));
     if (!sum || *sum > kLargestRow) throw damaged("fields that no memory can hold");
     row_bytes = *sum;
   }
-  for (std::int64_t file = 0; file < num_files(); ++file) {
-    for (std::size_t i = 0; i < fields_.size(); ++i) {
-      const auto bytes = static_cast<std::uint64_t>(fields_[i].bytes);
-      const std::uint64_t at = offset(file, i);
-      if (at != kElsewhere && bytes > 0 && !in_bounds(stamp(file).size, at, bytes)) {
-        throw damaged("an array outside its file");
-      }
-    }
-  }
+}
+
+void FileIndex::require_array_inside(std::int64_t file, std::size_t field) const {
+  const std::int64_t length = this->length(file, field);
+  const auto bytes = length < 0 ? std::nullopt
+                                : checked_multiply(static_cast<std::uint64_t>(length),
+                                                   static_cast<std::uint64_t>(fields_[field].bytes));
+  const std::uint64_t at = offset(file, field);
+  const bool is_inside =
+      bytes && (at == kElsewhere || *bytes == 0 || in_bounds(stamp(file).size, at, *bytes));
+  if (!is_inside) throw damaged("an array outside its file");
 }
 
 std::string_view FileIndex::name(std::int64_t file) const noexcept {
@@ -304,6 +318,19 @@ const FileStamp& FileIndex::stamp(std::int64_t file) const noexcept {
 
 std::uint64_t FileIndex::offset(std::int64_t file, std::size_t field) const noexcept {
   return offsets_[static_cast<std::size_t>(file) * fields_.size() + field];
+}
+
+std::int64_t FileIndex::length(std::int64_t file, std::size_t field) const noexcept {
+  return fields_[field].is_ragged ? lengths_[static_cast<std::size_t>(file) * fields_.size() + field] : 1;
+}
+
+FileField FileIndex::array(std::int64_t file, std::size_t field) const {
+  FileField array = fields_[field];
+  if (!array.is_ragged) return array;
+  array.is_ragged = false;
+  array.shape.insert(array.shape.begin(), length(file, field));
+  array.bytes = bytes(file, field);
+  return array;
 }
 
 std::optional<std::int64_t> FileIndex::find(std::string_view name) const noexcept {
@@ -360,7 +387,7 @@ std::uint64_t FileIndex::fingerprint_of_files() const {
 bool FileIndex::same_files_as(const FileIndex& other) const noexcept {
   return fields_ == other.fields_ && container_ == other.container_ && names_ == other.names_ &&
          std::ranges::equal(name_ends_, other.name_ends_) && std::ranges::equal(stamps_, other.stamps_) &&
-         std::ranges::equal(offsets_, other.offsets_);
+         std::ranges::equal(offsets_, other.offsets_) && std::ranges::equal(lengths_, other.lengths_);
 }
 
 void FileIndex::write(const std::string& path) const {

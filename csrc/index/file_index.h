@@ -24,6 +24,7 @@ struct FileField {
   DType dtype = DType::kUInt8;
   std::vector<std::int64_t> shape;
   std::int64_t bytes = 0;  ///< of the whole array
+  bool is_ragged = false;  ///< files hold any number of values, each of this shape and these bytes
 
   friend bool operator==(const FileField&, const FileField&) = default;
 };
@@ -42,10 +43,10 @@ struct FileStamp {
 /// a pickle carries; so a million files cost no more than their names and some 30 bytes each. Everything in
 /// an image is checked when it is opened.
 ///
-/// Image, version 1, in this machine's byte order (another one is refused); sections begin at multiples of 8:
+/// Image, version 2, in this machine's byte order (another one is refused); sections begin at multiples of 8:
 ///     header; FileStamp[files]; u64 offsets[files * fields]; u64 ends of file names[files];
 ///     i64 changed[folders]; u64 ends of folder names[folders]; fields; root; recipe; file names; folder
-///     names
+///     names; where a field is ragged, i64 lengths[files * fields]
 ///
 /// Immutable; thread-safe.
 class FileIndex {
@@ -64,6 +65,7 @@ class FileIndex {
     std::vector<std::uint64_t> offsets;  ///< files * fields
     Strings folders;
     std::vector<std::int64_t> changed;
+    std::vector<std::int64_t> lengths;  ///< files * fields, where a field is ragged
   };
 
   [[nodiscard]] static std::shared_ptr<FileIndex> make(const Parts& parts);
@@ -89,6 +91,20 @@ class FileIndex {
   [[nodiscard]] std::string path(std::int64_t file) const;
   [[nodiscard]] const FileStamp& stamp(std::int64_t file) const noexcept;
   [[nodiscard]] std::uint64_t offset(std::int64_t file, std::size_t field) const noexcept;
+
+  /// Values of a ragged field; 1 of another. \pre file and field are in range
+  [[nodiscard]] std::int64_t length(std::int64_t file, std::size_t field) const noexcept;
+
+  /// Of a file's array.
+  [[nodiscard]] std::int64_t bytes(std::int64_t file, std::size_t field) const noexcept {
+    return length(file, field) * fields_[field].bytes;
+  }
+
+  /// Of the largest array of that field.
+  [[nodiscard]] std::int64_t most_bytes(std::size_t field) const noexcept { return most_bytes_[field]; }
+
+  /// What a file holds of a field, with its whole shape.
+  [[nodiscard]] FileField array(std::int64_t file, std::size_t field) const;
 
   /// Tells this image from any other.
   [[nodiscard]] std::uint64_t fingerprint() const noexcept { return fingerprint_; }
@@ -116,7 +132,8 @@ class FileIndex {
 
  private:
   void take_apart();
-  void require_inside() const;
+  void require_inside();
+  void require_array_inside(std::int64_t file, std::size_t field) const;
 
   std::shared_ptr<SharedMemory> image_;
   mutable std::mutex sharing_;  // guards shareable_
@@ -127,6 +144,8 @@ class FileIndex {
   std::vector<FileField> fields_;
   std::span<const FileStamp> stamps_;
   std::span<const std::uint64_t> offsets_;
+  std::span<const std::int64_t> lengths_;
+  std::vector<std::int64_t> most_bytes_;
   std::span<const std::uint64_t> name_ends_;
   std::string_view names_;
   std::span<const std::int64_t> changed_;

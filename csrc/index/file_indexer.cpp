@@ -1,6 +1,7 @@
 #include "index/file_indexer.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "index/header.h"
@@ -15,12 +16,16 @@ FileStamp stamp_of(const std::string& path) {
   return {identity.size, identity.mtime_ns};
 }
 
+std::int64_t bytes_of_array(const FileField& field) {
+  const auto strides = contiguous_strides(field.shape, item_bytes(field.dtype));
+  const auto bytes = strides ? spanned_bytes(field.shape, *strides, item_bytes(field.dtype)) : std::nullopt;
+  if (!bytes) throw Error(ErrorKind::kSchema, "an array of this shape is impossible").in_field(field.name);
+  return static_cast<std::int64_t>(*bytes);
+}
+
 FileField field_of(const ArrayLayout& array) {
   FileField field{array.name, array.dtype, array.shape, 0};
-  const auto strides = contiguous_strides(array.shape, item_bytes(array.dtype));
-  const auto bytes = strides ? spanned_bytes(array.shape, *strides, item_bytes(array.dtype)) : std::nullopt;
-  if (!bytes) throw Error(ErrorKind::kSchema, "an array of this shape is impossible").in_field(array.name);
-  field.bytes = static_cast<std::int64_t>(*bytes);
+  field.bytes = bytes_of_array(field);
   return field;
 }
 
@@ -32,6 +37,23 @@ Error no_such_array(const FileLayout& layout, const std::string& name) {
   return Error(ErrorKind::kSchema, "there is no such array")
       .in_field(name)
       .found(names.empty() ? "no arrays" : "arrays " + names);
+}
+
+/// From dimension `from` on.
+bool same_shape(std::span<const std::int64_t> a, std::span<const std::int64_t> b, std::size_t from) {
+  if (a.size() != b.size()) return false;
+  return a.empty() || std::ranges::equal(a.subspan(from), b.subspan(from));
+}
+
+Error disagreement(const FileField& expected, DType dtype, const std::vector<std::int64_t>& shape,
+                   const std::string& first_path) {
+  const ArrayLayout wanted{expected.name, expected.dtype, false, expected.shape, {}, 0, {}};
+  const ArrayLayout found{expected.name, dtype, false, shape, {}, 0, {}};
+  Error error(ErrorKind::kSchema, "the files disagree");
+  error.in_field(expected.name)
+      .needed(rows_text(wanted, 0) + " as in " + first_path)
+      .found(rows_text(found, 0));
+  return error;
 }
 
 const ArrayLayout& find(const FileLayout& layout, const std::string& name, bool is_only_field) {
@@ -63,14 +85,11 @@ FileLayout read_sample_header(const ByteSource& file, const std::optional<RawFor
 }
 
 const ArrayLayout& matching_array(const FileLayout& layout, const FileField& expected, bool is_only_field,
-                                  const std::string& first_path) {
+                                  bool any_length, const std::string& first_path) {
   const ArrayLayout& array = find(layout, expected.name, is_only_field);
-  if (array.dtype == expected.dtype && array.shape == expected.shape) return array;
-  const ArrayLayout wanted{expected.name, expected.dtype, false, expected.shape, {}, 0, {}};
-  throw Error(ErrorKind::kSchema, "the files disagree")
-      .in_field(expected.name)
-      .needed(rows_text(wanted, 0) + " as in " + first_path)
-      .found(rows_text(array, 0));
+  const std::size_t from = any_length ? 1 : 0;
+  if (array.dtype == expected.dtype && same_shape(array.shape, expected.shape, from)) return array;
+  throw disagreement(expected, array.dtype, array.shape, first_path);
 }
 
 bool is_plain(const ArrayLayout& array) {
@@ -98,15 +117,18 @@ void FileIndexer::read(std::int64_t begin, std::int64_t end) {
   }
 }
 
+std::string FileIndexer::path_of(std::int64_t file) const {
+  return request_.root + "/" + std::string(request_.names[static_cast<std::size_t>(file)]);
+}
+
 void FileIndexer::read_one(std::int64_t number) {
-  const std::string path =
-      request_.root + "/" + std::string(request_.names[static_cast<std::size_t>(number)]);
+  const std::string path = path_of(number);
   try {
     if (!take_known(number, path)) {
       const OpenFile file(path);
       const FileLayout layout = read_sample_header(BufferedFile(file), request_.raw);
       if (!agreed_) agree(layout, path);
-      take_offsets(layout, number);
+      take_arrays(layout, number);
       stamps_[static_cast<std::size_t>(number)] = {file.identity().size, file.identity().mtime_ns};
     }
     states_[static_cast<std::size_t>(number)] = State::kRead;
@@ -125,10 +147,16 @@ bool FileIndexer::take_known(std::int64_t file, const std::string& path) {
   const auto at = static_cast<std::size_t>(file);
   const auto before = known.find(request_.names[at]);
   if (!before || stamp_of(path) != known.stamp(*before)) return false;
-  if (!agreed_) agree({known.fields().begin(), known.fields().end()}, known.container(), path);
-  if (!std::ranges::equal(fields_, known.fields())) return false;
+  std::vector<FileField> arrays;
+  for (std::size_t i = 0; i < known.fields().size(); ++i) arrays.push_back(known.array(*before, i));
+  if (!agreed_) agree(arrays, known.container(), path);
+  const bool same = std::ranges::equal(arrays, fields_, [](const FileField& a, const FileField& b) {
+    return a.name == b.name && a.dtype == b.dtype && same_shape(a.shape, b.shape, 1);
+  });
+  if (!same) return false;
   for (std::size_t i = 0; i < fields_.size(); ++i) {
     offsets_[at * fields_.size() + i] = known.offset(*before, i);
+    length(file, i) = arrays[i].shape.empty() ? 1 : arrays[i].shape.front();
   }
   stamps_[at] = known.stamp(*before);
   return true;
@@ -156,16 +184,51 @@ void FileIndexer::agree(std::vector<FileField> fields, Container container, cons
   container_ = container;
   first_path_ = path;
   offsets_.resize(stamps_.size() * fields_.size());
+  lengths_.resize(offsets_.size());
   agreed_ = true;
 }
 
-void FileIndexer::take_offsets(const FileLayout& layout, std::int64_t file) {
+void FileIndexer::take_arrays(const FileLayout& layout, std::int64_t file) {
   for (std::size_t i = 0; i < fields_.size(); ++i) {
     const bool asked_by_name = !request_.fields.empty() && layout.container != Container::kArray;
     const ArrayLayout& array =
-        matching_array(layout, fields_[i], fields_.size() == 1 && !asked_by_name, first_path_);
+        matching_array(layout, fields_[i], fields_.size() == 1 && !asked_by_name, true, first_path_);
+    length(file, i) = array.shape.empty() ? 1 : array.shape.front();
     offsets_[static_cast<std::size_t>(file) * fields_.size() + i] =
         is_plain(array) ? array.offset : FileIndex::kElsewhere;
+  }
+}
+
+void FileIndexer::settle() {
+  for (std::size_t field = 0; field < fields_.size(); ++field) {
+    if (!fields_[field].is_ragged && !fields_[field].shape.empty()) settle_field(field);
+  }
+}
+
+void FileIndexer::settle_field(std::size_t field) {
+  FileField& first = fields_[field];
+  std::vector<std::int64_t> others;
+  for (std::int64_t file = 0; file < num_files(); ++file) {
+    const bool is_read = states_[static_cast<std::size_t>(file)] == State::kRead;
+    if (is_read && length(file, field) != first.shape.front()) others.push_back(file);
+  }
+  const auto count = static_cast<std::int64_t>(others.size());
+  const bool is_ragged = (request_.ragged == Ragged::kIfAny && count > 0) ||
+                         (request_.ragged == Ragged::kIfMost && count > num_files() / 2);
+  if (is_ragged) {
+    first.shape.erase(first.shape.begin());
+    first.is_ragged = true;
+    first.bytes = bytes_of_array(first);
+    return;
+  }
+  for (const std::int64_t file : others) {
+    std::vector<std::int64_t> shape = first.shape;
+    shape.front() = length(file, field);
+    Error error = disagreement(first, first.dtype, shape, first_path_);
+    error.in_file(path_of(file));
+    if (request_.ragged == Ragged::kIfMost) error.hint("Say ragged=True if they are sequences.");
+    states_[static_cast<std::size_t>(file)] = State::kFailed;
+    failures_.push_back({file, error});
   }
 }
 
@@ -180,8 +243,9 @@ std::vector<FileIndexer::Failure> FileIndexer::failures() const {
 std::shared_ptr<FileIndex> FileIndexer::finish() const {
   std::vector<bool> left_out(stamps_.size());
   for (const Failure& failure : failures()) left_out[static_cast<std::size_t>(failure.file)] = true;
-  FileIndex::Parts parts{request_.root,    request_.recipe, container_, fields_, {}, {}, {},
-                         request_.folders, request_.changed};
+  FileIndex::Parts parts{request_.root,    request_.recipe,  container_, fields_, {}, {}, {},
+                         request_.folders, request_.changed, {}};
+  const bool any_ragged = std::ranges::any_of(fields_, &FileField::is_ragged);
   parts.names.reserve(stamps_.size(), request_.names.text().size());
   for (std::size_t i = 0; i < stamps_.size(); ++i) {
     if (left_out[i]) continue;
@@ -189,6 +253,9 @@ std::shared_ptr<FileIndex> FileIndexer::finish() const {
     parts.stamps.push_back(stamps_[i]);
     const auto first = offsets_.begin() + static_cast<std::ptrdiff_t>(i * fields_.size());
     parts.offsets.insert(parts.offsets.end(), first, first + static_cast<std::ptrdiff_t>(fields_.size()));
+    if (!any_ragged) continue;
+    const auto length = lengths_.begin() + static_cast<std::ptrdiff_t>(i * fields_.size());
+    parts.lengths.insert(parts.lengths.end(), length, length + static_cast<std::ptrdiff_t>(fields_.size()));
   }
   if (parts.stamps.empty()) throw Error(ErrorKind::kSchema, "no file is left").in_file(request_.root);
   return FileIndex::make(parts);

@@ -18,9 +18,17 @@ namespace penstock {
 /// Reads the headers of many files that hold one sample each, and makes a FileIndex of them.
 ///
 /// Files must agree in the dtype and shape of their arrays with the first that can be read. What cannot be
-/// read, or does not agree, is a failure, which the maker of the index may leave out.
+/// read, or does not agree, is a failure, which the maker of the index may leave out. Arrays may be
+/// sequences, whose first dimension differs.
 class FileIndexer {
  public:
+  /// When arrays of other lengths than the first file's are sequences, and no failures.
+  enum class Ragged : std::uint8_t {
+    kNever,
+    kIfMost,  ///< when most files differ from the first
+    kIfAny,
+  };
+
   struct Request {
     std::string root;
     std::string recipe;                 ///< see FileIndex::Parts
@@ -31,6 +39,7 @@ class FileIndexer {
     std::vector<std::int64_t> changed;  ///< likewise
     std::shared_ptr<const FileIndex>
         known;  ///< an older index of the same recipe: unchanged files are not read
+    Ragged ragged = Ragged::kNever;
   };
 
   struct Failure {
@@ -51,10 +60,14 @@ class FileIndexer {
   /// Reads files from the front until one says what the others must hold.
   void read_first();
 
+  /// Decides which arrays are sequences; files that do not agree are failures from then on. \pre every file
+  /// has been read
+  void settle();
+
   /// What went wrong so far, in the order of files.
   [[nodiscard]] std::vector<Failure> failures() const;
 
-  /// \pre every file has been read
+  /// \pre settle() was called
   /// \throws Error kSchema when nothing is left
   [[nodiscard]] std::shared_ptr<FileIndex> finish() const;
 
@@ -65,18 +78,24 @@ class FileIndexer {
   [[nodiscard]] bool take_known(std::int64_t file, const std::string& path);
   void agree(const FileLayout& layout, const std::string& path);
   void agree(std::vector<FileField> fields, Container container, const std::string& path);
-  void take_offsets(const FileLayout& layout, std::int64_t file);
+  void take_arrays(const FileLayout& layout, std::int64_t file);
+  void settle_field(std::size_t field);
+  [[nodiscard]] std::string path_of(std::int64_t file) const;
+  [[nodiscard]] std::int64_t& length(std::int64_t file, std::size_t field) noexcept {
+    return lengths_[static_cast<std::size_t>(file) * fields_.size() + field];
+  }
 
   Request request_;
   Container container_ = Container::kArray;
-  std::vector<FileField> fields_;
+  std::vector<FileField> fields_;  ///< as in the first file, until settled
   std::string first_path_;
   bool agreed_ = false;            ///< fields_ are known
   std::int64_t first_unread_ = 0;  ///< by read_first
   std::vector<FileStamp> stamps_;
   std::vector<std::uint64_t> offsets_;
-  std::vector<State> states_;  ///< each written by the thread that reads the file
-  mutable std::mutex mutex_;   // guards failures_
+  std::vector<std::int64_t> lengths_;  ///< of the first dimension
+  std::vector<State> states_;          ///< each written by the thread that reads the file
+  mutable std::mutex mutex_;           // guards failures_
   std::vector<Failure> failures_;
 };
 
@@ -86,11 +105,13 @@ class FileIndexer {
 
 /// The array of a file that is `expected`; a lone one may have any name, where only one is wanted.
 ///
+/// \param any_length  whether the first dimension may differ
 /// \param first_path  of the file that set what is expected, for messages
 /// \throws Error kSchema when there is none, or one of another dtype or shape; kFormat when torch cannot hold
 /// it
 [[nodiscard]] const ArrayLayout& matching_array(const FileLayout& layout, const FileField& expected,
-                                                bool is_only_field, const std::string& first_path);
+                                                bool is_only_field, bool any_length,
+                                                const std::string& first_path);
 
 /// Whether the elements lie end to end in the file, in this machine's byte order.
 [[nodiscard]] bool is_plain(const ArrayLayout& array);

@@ -131,7 +131,7 @@ std::string field_text(const std::string& name, std::uint64_t dtype,
                        const std::vector<std::uint64_t>& shape) {
   std::string text = le(name.size(), 8) + name + le(dtype, 8) + le(shape.size(), 8);
   for (const std::uint64_t length : shape) text += le(length, 8);
-  return text;
+  return text + le(0, 8);  // not ragged
 }
 
 void require_inside(const SharedMemory& memory, const void* data, std::size_t bytes) {
@@ -321,7 +321,7 @@ TEST_CASE("what is refused is refused as what it is") {
   damaged.back() = static_cast<char>(damaged.back() ^ 1);
   CHECK(contains(refusal(damaged), "damaged"));
   std::string later = sample_image();
-  later[kVersionAt] = 2;
+  later[kVersionAt] = 3;
   CHECK(contains(refusal(sealed(later)), "another version"));
   std::string mirrored = sample_image();
   std::reverse(mirrored.begin() + kByteOrderAt, mirrored.begin() + kVersionAt);
@@ -387,6 +387,25 @@ TEST_CASE("ends of names that are out of order, or past the names, are refused")
   REQUIRE(number_at(sample_image(), of_folders + 8) == 1);
   CHECK(refusal(with(of_folders, 2)) != "accepted");
   CHECK(refusal(with(of_folders + 8, 0)) != "accepted");
+}
+
+TEST_CASE("lengths of sequences are checked with the rest") {
+  FileIndex::Parts parts = sample_parts();
+  parts.fields[1].is_ragged = true;
+  parts.lengths = {1, 5, 1, 0, 1, 7};
+  parts.offsets = {64, 76, FileIndex::kElsewhere, 80, 128, 272};
+  const auto index = FileIndex::make(parts);
+  CHECK(index->length(0, 0) == 1);
+  CHECK(index->length(2, 1) == 7);
+  CHECK(index->bytes(0, 1) == 20);
+  CHECK(index->most_bytes(1) == 28);
+  CHECK(index->same_files_as(*open(image_of(*index))));
+  for (const std::int64_t length : {std::int64_t{8}, std::int64_t{-1}, std::int64_t{1} << 62U}) {
+    parts.lengths.back() = length;
+    CHECK_THROWS_AS((void)FileIndex::make(parts), Error);
+  }
+  parts.lengths.pop_back();
+  CHECK_THROWS_AS((void)FileIndex::make(parts), Error);
 }
 
 TEST_CASE("fields that are impossible are refused, though the checksum is right") {

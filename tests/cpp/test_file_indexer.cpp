@@ -65,6 +65,7 @@ FileIndexer::Request request_for_raw(const TemporaryFolder& folder, const Names&
 void read_all(FileIndexer& indexer) {
   indexer.read_first();
   indexer.read(0, indexer.num_files());
+  indexer.settle();
 }
 
 std::shared_ptr<FileIndex> index_of(FileIndexer::Request request) {
@@ -527,4 +528,41 @@ TEST_CASE("a file that shrinks while it is read is an error") {
 }
 
 }  // namespace
+// --- sequences -------------------------------------------------------------------------------------------
+
+FileIndexer::Request request_for_sequences(const TemporaryFolder& folder, FileIndexer::Ragged ragged) {
+  folder.write("a.npy", npy("<f4", "(3, 2)", 24));
+  folder.write("b.npy", npy("<f4", "(0, 2)", 0));
+  folder.write("c.npy", npy("<f4", "(5, 2)", 40));
+  FileIndexer::Request request = request_for(folder, {"a.npy", "b.npy", "c.npy"});
+  request.ragged = ragged;
+  return request;
+}
+
+TEST_CASE("arrays that differ in their first dimension are sequences, if that is wanted or most of them do") {
+  const TemporaryFolder folder;
+  for (const auto ragged : {FileIndexer::Ragged::kIfAny, FileIndexer::Ragged::kIfMost}) {
+    FileIndexer::Request request = request_for_sequences(folder, ragged);
+    const auto index = index_of(request);
+    CHECK(index->fields().front().is_ragged);
+    CHECK(index->fields().front().shape == std::vector<std::int64_t>{2});
+    CHECK(index->length(0, 0) == 3);
+    CHECK(index->length(1, 0) == 0);
+    CHECK(index->bytes(2, 0) == 40);
+    CHECK(index->most_bytes(0) == 40);
+    CHECK(index->array(2, 0).shape == std::vector<std::int64_t>{5, 2});
+    request.known = index;
+    folder.write_unnoticed("c.npy", 'x');
+    CHECK(index_of(request)->same_files_as(*index));
+  }
+  CHECK(failures_of(request_for_sequences(folder, FileIndexer::Ragged::kNever)).size() == 2);
+  folder.write("d.npy", npy("<f4", "(3, 2)", 24));
+  FileIndexer::Request half = request_for_sequences(folder, FileIndexer::Ragged::kIfMost);
+  for (const char* name : {"d.npy", "a.npy"}) half.names.add(name);
+  const auto failures = failures_of(half);
+  REQUIRE(failures.size() == 2);
+  CHECK(failures.front().error.path() == folder.path("b.npy"));
+  CHECK(contains(failures.front().error.needed(), "(3, 2) as in " + folder.path("a.npy")));
+}
+
 }  // namespace penstock

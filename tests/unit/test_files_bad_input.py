@@ -457,7 +457,7 @@ def opens_right(root, path, content):
         pytest.param(lambda data: data + bytes(8), id="eight bytes too many"),
         pytest.param(lambda data: data * 2, id="twice"),
         pytest.param(lambda data: bytes(len(data)), id="zeros"),
-        pytest.param(lambda data: data[:12] + b"\x02" + data[13:], id="a later version"),
+        pytest.param(lambda data: data[:12] + b"\x03" + data[13:], id="a later version"),
         pytest.param(lambda data: data[:8] + data[8:12][::-1] + data[12:], id="another byte order"),
         pytest.param(lambda data: data[:104] + data[104:][::-1], id="backwards"),
     ],

@@ -35,7 +35,8 @@ class FileDataset(Dataset):
 
     `.npy`, `.npz`, `.pt`/`.pth`, `.safetensors`, raw binary. A sample is a tensor when files hold one array,
     a tuple or a dict when they hold several; with `labels` it is (that, label). Arrays must agree in dtype
-    and shape over all files.
+    and shape over all files; or they are sequences, which differ in their first dimension and become batches
+    as in `RaggedDataset`.
 
     Headers are read when it is made, by all threads, or not at all with an `index` file. Paths lie in one
     piece of memory, some 50 bytes a file, which worker processes share; nothing is kept per file in Python.
@@ -62,6 +63,8 @@ class FileDataset(Dataset):
             is listed again at every start. Default: none.
         on_error: "raise" what is wrong with a file, or "skip" those that cannot be read or do not agree:
             they are left out, a warning counts them, `skipped` lists them. Default: "raise".
+        ragged: Whether arrays that differ in their first dimension are sequences (True), or wrong (False).
+            Default: sequences when most files differ from the first one, wrong when only some do.
 
     Attributes:
         ids: Of the samples, a sequence of str.
@@ -89,6 +92,7 @@ class FileDataset(Dataset):
         cache_bytes: int | None = None,
         index: str | os.PathLike[str] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        ragged: bool | None = None,
     ) -> None:
         _require_choice("cache", cache, (None, "memory"))
         _require_choice("on_error", on_error, ("raise", "skip"))
@@ -99,7 +103,7 @@ class FileDataset(Dataset):
             raise ArgumentError("an index file does not remember what was skipped", actual='on_error="skip"')
         self.root = os.path.abspath(os.fspath(root))
         wanted = () if fields is None else (fields,) if isinstance(fields, str) else distinct(fields)
-        folder = Folder.asked(self.root, suffix, wanted, raw)
+        folder = Folder.asked(self.root, suffix, wanted, raw, ragged)
         given = None if ids is None else _distinct_ids(ids)
         if index is not None and not folder.suffixes and _is_below(index, self.root):
             raise ArgumentError(

@@ -80,20 +80,23 @@ class Folder:
         suffixes: What the names of its files end with, where none are given.
         fields: Arrays to take of every file; none: all of the first one's.
         raw: What a file without a header holds.
+        ragged: Whether files of different lengths are sequences; None: if most differ from the first.
     """
 
     root: str
     suffixes: tuple[str, ...]
     fields: tuple[str, ...]
     raw: tuple[str, list[int], int] | None
+    ragged: bool | None
 
     @classmethod
-    def asked(cls, root: str, suffix: str | None, fields: tuple[str, ...], raw: Raw | None) -> Folder:
+    def asked(
+        cls, root: str, suffix: str | None, fields: tuple[str, ...], raw: Raw | None, ragged: bool | None
+    ) -> Folder:
         """By arguments of a dataset."""
         any_name = () if raw is not None else SUFFIXES
-        return cls(
-            root, any_name if suffix is None else (suffix,), fields, None if raw is None else raw._as_core()
-        )
+        suffixes = any_name if suffix is None else (suffix,)
+        return cls(root, suffixes, fields, None if raw is None else raw._as_core(), ragged)
 
     def read(self, names: Sequence[bytes] | None) -> tuple[_core.FileIndexer, list[Failure]]:
         """Read the headers of these files, or of all.
@@ -126,7 +129,9 @@ class Folder:
         self, names: Sequence[bytes] | None, known: _core.FileIndex | None
     ) -> tuple[_core.FileIndexer, list[Failure]]:
         root, recipe = os.fsencode(self.root), self._recipe()
-        indexer = _core.FileIndexer(root, recipe, names, self.suffixes, self.fields, self.raw, known)
+        indexer = _core.FileIndexer(
+            root, recipe, names, self.suffixes, self.fields, self.raw, known, self.ragged
+        )
         if indexer.num_files == 0:
             raise SchemaError(
                 "no data file is there" if names is None else "ids= is empty",
@@ -135,6 +140,7 @@ class Folder:
             )
         for begin, end in steps(indexer.num_files, _FILES_AT_ONCE, "reading headers"):
             indexer.read(begin, end)
+        indexer.settle()
         return indexer, indexer.failures()
 
     def _open(self, path: str) -> _core.FileIndex | None:
@@ -164,7 +170,7 @@ class Folder:
 
     def _recipe(self) -> bytes:
         """All of it but where it is."""
-        return json.dumps([self.suffixes, self.fields, self.raw]).encode()
+        return json.dumps([self.suffixes, self.fields, self.raw, self.ragged]).encode()
 
 
 def raise_failures(indexer: _core.FileIndexer, failures: Sequence[Failure]) -> None:
