@@ -35,7 +35,7 @@ class LengthBatchSampler(BatchOrder):
     last turn, of what is left, is dealt out evenly to all ranks; fewer samples than ranks are given out
     again.
 
-    No sample is read: only the lengths count. 8 bytes a sample, and 24 for each different length.
+    No sample is read: only the lengths count. 8 bytes a sample, and 16 for each different length.
 
     Args:
         lengths: One a sample, shape (samples,): an array, tensor or list of ints from 0, or a dataset with
