@@ -12,6 +12,7 @@
 #include "order/block_order.h"
 #include "order/class_batches.h"
 #include "order/class_index.h"
+#include "order/length_batches.h"
 #include "order/permutation.h"
 #include "order/weighted.h"
 
@@ -169,6 +170,34 @@ void bind_class_batches(py::module_& module) {
       .def("batch", &stratified_batch, py::arg("number"));
 }
 
+std::unique_ptr<LengthBatches> make_length_batches(const std::shared_ptr<ClassIndex>& by_length,
+                                                   std::int64_t batch_size, std::int64_t max_tokens,
+                                                   std::int64_t pad_to_multiple,
+                                                   std::int64_t batches_per_turn, double spread, bool shuffle,
+                                                   bool longest_first, bool drop_last) {
+  const LengthBatches::Options options{batch_size, max_tokens, pad_to_multiple, batches_per_turn,
+                                       spread,     shuffle,    longest_first,   drop_last};
+  const GilReleased unlocked;
+  return std::make_unique<LengthBatches>(by_length, options);
+}
+
+py::array_t<std::int64_t> length_batch(const LengthBatches& self, std::int64_t number, std::uint64_t seed,
+                                       std::uint64_t epoch) {
+  require_positions(self.num_batches(), number, 1, 1);
+  const std::uint64_t key = epoch_key(seed, epoch);
+  const LengthBatches::Place place = self.find(number, key);
+  return filled(place.size, [&](std::span<std::int64_t> out) { self.fill(place, key, out); });
+}
+
+void bind_length_batches(py::module_& module) {
+  py::class_<LengthBatches>(module, "LengthBatches")
+      .def(py::init(&make_length_batches), py::arg("by_length"), py::arg("batch_size"), py::arg("max_tokens"),
+           py::arg("pad_to_multiple"), py::arg("batches_per_turn"), py::arg("spread"), py::arg("shuffle"),
+           py::arg("longest_first"), py::arg("drop_last"))
+      .def_property_readonly("num_batches", &LengthBatches::num_batches)
+      .def("batch", &length_batch, py::arg("number"), py::arg("seed"), py::arg("epoch"));
+}
+
 py::array_t<std::int64_t> weighted_draws(const AliasTable& self, std::int64_t first, std::int64_t count,
                                          std::int64_t step, std::uint64_t seed, std::uint64_t epoch) {
   require_positions(Permutation::kMostElements, first, count, step);
@@ -214,6 +243,7 @@ void bind_order(py::module_& module) {
   bind_shuffles(module);
   bind_class_index(module);
   bind_class_batches(module);
+  bind_length_batches(module);
   bind_weighted(module);
 }
 

@@ -1,7 +1,9 @@
 #include "order/class_index.h"
 
 #include <algorithm>
+#include <compare>
 #include <cstddef>
+#include <iterator>
 
 namespace penstock {
 namespace {
@@ -57,18 +59,22 @@ void ClassIndex::count_dense(std::span<const std::int64_t> targets, std::int64_t
 }
 
 void ClassIndex::count_sparse(std::span<const std::int64_t> targets) {
-  labels_.assign(targets.begin(), targets.end());
-  std::sort(labels_.begin(), labels_.end());
-  labels_.erase(std::unique(labels_.begin(), labels_.end()), labels_.end());
-  const auto class_of = [this](std::int64_t label) {
-    return static_cast<std::size_t>(std::lower_bound(labels_.begin(), labels_.end(), label) -
-                                    labels_.begin());
+  struct Labelled {
+    std::int64_t label;
+    std::int64_t sample;
+    auto operator<=>(const Labelled&) const = default;
   };
-  first_.assign(labels_.size() + 1, 0);
-  for (const std::int64_t label : targets) ++first_[class_of(label) + 1];
-  for (std::size_t k = 0; k < labels_.size(); ++k) first_[k + 1] += first_[k];
-  std::vector<std::int64_t> next(first_.begin(), first_.end() - 1);
-  deal(targets, next, samples_.get(), class_of);
+  std::vector<Labelled> sorted;
+  sorted.reserve(size_);
+  for (const std::int64_t label : targets) sorted.push_back({label, std::ssize(sorted)});
+  std::sort(sorted.begin(), sorted.end());
+  for (std::size_t i = 0; i < size_; ++i) {
+    samples_[i] = sorted[i].sample;
+    if (i > 0 && sorted[i].label == labels_.back()) continue;
+    labels_.push_back(sorted[i].label);
+    if (i > 0) first_.push_back(static_cast<std::int64_t>(i));
+  }
+  first_.push_back(std::ssize(sorted));
 }
 
 std::span<const std::int64_t> ClassIndex::samples_of(std::int64_t k) const noexcept {

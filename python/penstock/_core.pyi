@@ -228,6 +228,23 @@ class Episodes(metaclass=_Bound):
     ) -> None: ...
     def batch(self, number: int) -> _Int64: ...  # (num_ways * samples_per_class,)
 
+class LengthBatches(metaclass=_Bound):
+    def __init__(
+        self,
+        by_length: ClassIndex,
+        batch_size: int,
+        max_tokens: int,
+        pad_to_multiple: int,
+        batches_per_turn: int,
+        spread: float,
+        shuffle: bool,
+        longest_first: bool,
+        drop_last: bool,
+    ) -> None: ...
+    @property
+    def num_batches(self) -> int: ...
+    def batch(self, number: int, seed: int, epoch: int) -> _Int64: ...  # (samples of that batch,)
+
 class AliasTable(metaclass=_Bound):
     def __init__(self, weights: _Float64) -> None: ...  # (samples,)
     def draw(self, first: int, count: int, step: int, seed: int, epoch: int) -> _Int64: ...  # (count,)

@@ -46,6 +46,7 @@ BATCH_SAMPLERS = {
     "balanced": functools.partial(penstock.BalancedBatchSampler, LABELS, 2, 3),
     "stratified": functools.partial(penstock.StratifiedBatchSampler, LABELS, 7),
     "episodes": functools.partial(penstock.EpisodeSampler, LABELS, 3, 2, 1, num_episodes=9),
+    "lengths": functools.partial(penstock.LengthBatchSampler, LABELS, 7),
 }
 ALL = {**SAMPLERS, **BATCH_SAMPLERS}
 COUNTING = [name for name in ALL if name not in ("sequential", "distributed", "batches of a dataset")]
@@ -362,6 +363,7 @@ def test_two_iterators_do_not_disturb_each_other(name):
         penstock.StratifiedBatchSampler(LABELS, INT64(4)),
         penstock.BalancedBatchSampler(LABELS, INT64(2), INT64(2), num_batches=INT64(3)),
         penstock.EpisodeSampler(LABELS, INT64(2), INT64(2), INT64(1), INT64(3)),
+        penstock.LengthBatchSampler(LABELS, INT64(2), INT64(9), pad_to_multiple=INT64(4)),
         penstock.ShuffleSampler(ROWS, seed=INT64(4), num_replicas=INT64(2), rank=INT64(1)),
     ],
     ids=lambda sampler: type(sampler).__name__,
@@ -372,7 +374,7 @@ def test_a_state_is_plain_where_the_arguments_were_numpys(sampler):
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("name", ["shuffle", "distributed", "weighted", "batches", "stratified", "balanced"])
+@pytest.mark.parametrize("name", ["shuffle", "distributed", "weighted", "batches", "stratified", "lengths"])
 def test_a_stateful_loader_goes_on_in_the_middle_of_an_epoch(name, workers):
     stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
     loader, fresh = (loader_of(name, ALL[name](), workers, stateful) for _ in range(2))
@@ -719,6 +721,7 @@ def two_shards(first):
 balanced = functools.partial(penstock.BalancedBatchSampler, LABELS)
 blocks = functools.partial(penstock.BlockShuffleSampler, DATA, window_bytes=64, block_bytes=16)
 episodes = functools.partial(penstock.EpisodeSampler, LABELS, 2)
+lengths = functools.partial(penstock.LengthBatchSampler, LABELS)
 STALE = {
     "another sampler": (penstock.ShuffleSampler(9), penstock.SequentialSampler(9), "sampler"),
     "another seed": (penstock.ShuffleSampler(9), penstock.ShuffleSampler(9, seed=1), "seed"),
@@ -769,6 +772,13 @@ STALE = {
         penstock.StratifiedBatchSampler(FEW, 6),
         "batch size.*6, found 4",
     ),
+    "other lengths": (lengths(4), penstock.LengthBatchSampler(LABELS[::-1], 4), "lengths"),
+    "other rows of a padded batch": (lengths(4), lengths(5), "batch size.*5, found 4"),
+    "other tokens of a padded batch": (lengths(4, 8), lengths(4, 9), "max tokens"),
+    "another padding": (lengths(4), lengths(4, pad_to_multiple=2), "pad to multiple"),
+    "another spread of buckets": (lengths(4), lengths(4, bucket_spread=0), "bucket spread.*0.0, found 0.1"),
+    "sorted batches": (lengths(4), lengths(4, shuffle=False), "shuffle"),
+    "longest first": (lengths(4), lengths(4, longest_first=True), "longest first"),
     "other shots": (episodes(1, 1), episodes(2, 1), "n shot"),
     "other queries": (episodes(1, 1), episodes(1, 2), "n query"),
     "an empty state": ({}, penstock.ShuffleSampler(9), "another sampler.*found none"),

@@ -7,6 +7,7 @@ from penstock.samplers.classes import (
     EpisodeSampler,
     StratifiedBatchSampler,
 )
+from penstock.samplers.lengths import LengthBatchSampler
 from penstock.samplers.shuffles import (
     BatchSampler,
     BlockShuffleSampler,
@@ -24,6 +25,7 @@ __all__ = [
     "ClassSampler",
     "DistributedSampler",
     "EpisodeSampler",
+    "LengthBatchSampler",
     "SequentialSampler",
     "ShuffleSampler",
     "StratifiedBatchSampler",

@@ -85,7 +85,11 @@ class Ordered:
     def _order(self, epoch: int) -> Any:
         """What an epoch's positions stand for."""
 
-    def _identity(self) -> dict[str, int]:
+    def _length_in(self, state: dict[str, Any]) -> int:
+        """Positions of the epoch that a state was taken in."""
+        return self._global_length
+
+    def _identity(self) -> dict[str, Any]:
         """The numbers that a state must agree on to be continued."""
         return {"length": self._global_length, "seed": self.seed}
 
@@ -154,14 +158,13 @@ class Ordered:
                     actual=str(state.get(key, "none")),
                     hint="Make the sampler as it was made when the state was taken, or begin anew.",
                 )
-        epoch, position = (_natural(state, name) for name in ("epoch", "position"))
-        if position > self._global_length:
+        epoch, position = (natural(state, name) for name in ("epoch", "position"))
+        length = self._length_in(state)
+        if position > length:
             raise ArgumentError(
-                "the state lies past the end",
-                expected=f"a position to {self._global_length}",
-                actual=str(position),
+                "the state lies past the end", expected=f"a position to {length}", actual=str(position)
             )
-        if self._asked and self._epoch > epoch and position == self._global_length:
+        if self._asked and self._epoch > epoch and position == length:
             return
         self._epoch, self._start = epoch, position
         self._asked, self._pass = False, None
@@ -269,12 +272,12 @@ class BatchOrder(Ordered, torch.utils.data.BatchSampler):
     Each rank takes whole batches, in turn.
 
     Args:
-        batch_size: Samples of a batch.
+        batch_size: Samples of a batch; None: they differ.
         options: As for `Ordered`.
     """
 
-    def __init__(self, batch_size: int, **options: Any) -> None:
-        self.batch_size = batch_size
+    def __init__(self, batch_size: int | None, **options: Any) -> None:
+        self.batch_size = cast(Any, batch_size)
         self.sampler = cast(Any, self)  # where frameworks look for what has a `set_epoch`
         super().__init__(**options)
 
@@ -291,7 +294,12 @@ class BatchOrder(Ordered, torch.utils.data.BatchSampler):
             yield walk.order.batch(positions[-1].start)
 
 
-def _natural(state: dict[str, Any], name: str) -> int:
+def natural(state: dict[str, Any], name: str) -> int:
+    """A number from 0 in a state.
+
+    Raises:
+        ArgumentError: It is something else.
+    """
     number = state.get(name)
     if isinstance(number, int) and not isinstance(number, bool) and number >= 0:
         return number
