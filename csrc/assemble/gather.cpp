@@ -77,34 +77,29 @@ std::int64_t slices_for(std::int64_t bytes) {
   return std::clamp<std::int64_t>(bytes / kBytesWorthAThread, 1, num_threads());
 }
 
-template <typename GatherSlice>
-void gather_sliced(const Column& column, std::span<const std::int64_t> rows, std::byte* out,
-                   const GatherSlice& gather_slice) {
+void gather_sliced(Column& column, std::span<const std::int64_t> rows, std::byte* out) {
   const auto count = static_cast<std::int64_t>(rows.size());
   const std::int64_t slices = std::min(slices_for(count * column.row_bytes()), count);
   run_parallel(slices, [&](std::int64_t slice) {
     const std::int64_t begin = count * slice / slices;
     const std::int64_t end = count * (slice + 1) / slices;
-    gather_slice(rows.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+    gather_slice(column, rows.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
                  out + begin * column.row_bytes());
   });
 }
 
 }  // namespace
 
+void gather_slice(Column& column, std::span<const std::int64_t> rows, std::byte* out) {
+  if (column.is_plain()) return gather_plain(column, rows, out);
+  gather_row_by_row(column, rows, out);
+}
+
 void gather(Column& column, std::span<const std::int64_t> rows, std::byte* out) {
   if (rows.empty() || column.row_bytes() == 0) return;
   (void)column.views();
   column.advise_for(rows);
-  if (column.is_plain()) {
-    gather_sliced(column, rows, out, [&](std::span<const std::int64_t> slice, std::byte* to) {
-      gather_plain(column, slice, to);
-    });
-  } else {
-    gather_sliced(column, rows, out, [&](std::span<const std::int64_t> slice, std::byte* to) {
-      gather_row_by_row(column, slice, to);
-    });
-  }
+  gather_sliced(column, rows, out);
   column.check_now_and_then();
 }
 

@@ -5,11 +5,14 @@
 
 #include <cstring>
 #include <map>
+#include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "assemble/column_source.h"
+#include "assemble/token_source.h"
 #include "base/dtype.h"
 #include "base/error.h"
 #include "formats/inflate.h"
@@ -106,6 +109,12 @@ std::vector<Shard> shards_from(const py::tuple& state) {
   return shards;
 }
 
+/// Windows of tokens: their column and what is done to it.
+py::tuple tokens_state(const TokenSource& tokens, const StorageNumbers& numbers) {
+  return py::make_tuple(column_state(*tokens.parts().windows, numbers), tokens.parts().vocab_size,
+                        tokens.parts().shifts);
+}
+
 std::shared_ptr<Column> column_from(const py::tuple& state, const Storages& storages) {
   Column::Parts parts;
   parts.name = state[0].cast<std::string>();
@@ -124,30 +133,44 @@ std::shared_ptr<Column> column_from(const py::tuple& state, const Storages& stor
   return std::make_shared<Column>(std::move(parts));
 }
 
+std::shared_ptr<Source> source_from(const py::tuple& state, const Storages& storages) {
+  constexpr std::size_t kTokensParts = 3;
+  if (state.size() != kTokensParts) return std::make_shared<ColumnSource>(column_from(state, storages));
+  return std::make_shared<TokenSource>(TokenSource::Parts{column_from(state[0], storages),
+                                                          state[1].cast<std::optional<std::int64_t>>(),
+                                                          state[2].cast<std::vector<std::int64_t>>()});
+}
+
+const Column* column_of(const Source& source) {
+  if (const auto* rows = dynamic_cast<const ColumnSource*>(&source)) return &rows->column();
+  if (const auto* tokens = dynamic_cast<const TokenSource*>(&source)) return tokens->parts().windows.get();
+  throw py::type_error("files of one sample each are pickled by their dataset");
+}
+
 }  // namespace
 
 py::tuple table_to_state(const Table& table) {
   StorageNumbers numbers;
   py::list storages;
-  py::list columns;
+  py::list sources;
   for (const auto& source : table.sources()) {
-    const auto* rows = dynamic_cast<const ColumnSource*>(source.get());
-    if (rows == nullptr) throw py::type_error("files of one sample each are pickled by their dataset");
-    for (const auto& storage : rows->column().storages()) {
+    const Column* const column = column_of(*source);
+    for (const auto& storage : column->storages()) {
       if (!numbers.try_emplace(storage.get(), numbers.size()).second) continue;
       storages.append(storage_state(*storage));
     }
-    columns.append(column_state(rows->column(), numbers));
+    const auto* tokens = dynamic_cast<const TokenSource*>(source.get());
+    sources.append(tokens == nullptr ? column_state(*column, numbers) : tokens_state(*tokens, numbers));
   }
-  return py::make_tuple(storages, columns);
+  return py::make_tuple(storages, sources);
 }
 
 std::shared_ptr<Table> table_from_state(const py::tuple& state) {
   Storages storages;
   for (const py::handle each : state[0]) storages.push_back(storage_from(each.cast<py::tuple>()));
-  std::vector<std::shared_ptr<Column>> columns;
-  for (const py::handle each : state[1]) columns.push_back(column_from(each.cast<py::tuple>(), storages));
-  return std::make_shared<Table>(columns);
+  std::vector<std::shared_ptr<Source>> sources;
+  for (const py::handle each : state[1]) sources.push_back(source_from(each.cast<py::tuple>(), storages));
+  return std::make_shared<Table>(std::move(sources));
 }
 
 }  // namespace penstock

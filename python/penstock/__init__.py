@@ -11,6 +11,7 @@ from penstock.datasets import (
     ShardDataset,
     Subset,
     TensorDataset,
+    TokenDataset,
 )
 from penstock.device import Convert, DevicePrefetcher
 from penstock.errors import (
@@ -73,6 +74,7 @@ __all__ = [
     "StratifiedBatchSampler",
     "Subset",
     "TensorDataset",
+    "TokenDataset",
     "WeightedSampler",
     "__version__",
     "class_loaders",

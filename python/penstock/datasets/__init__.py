@@ -4,6 +4,7 @@ from penstock.datasets.base import ConcatDataset, Dataset, Field, Subset
 from penstock.datasets.files import FileDataset
 from penstock.datasets.shards import Raw, ShardDataset
 from penstock.datasets.tensors import TensorDataset
+from penstock.datasets.tokens import TokenDataset
 
 __all__ = [
     "ConcatDataset",
@@ -14,4 +15,5 @@ __all__ = [
     "ShardDataset",
     "Subset",
     "TensorDataset",
+    "TokenDataset",
 ]
