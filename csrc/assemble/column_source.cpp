@@ -39,7 +39,7 @@ std::shared_ptr<Source> ColumnSource::select(std::size_t /*field*/) { return sha
 std::shared_ptr<Source> ColumnSource::followed_by(const Source& other) const {
   const auto* rows = dynamic_cast<const ColumnSource*>(&other);
   if (rows == nullptr) {
-    throw Error(ErrorKind::kSchema, "rows of shards and files of one sample each cannot be one dataset")
+    throw Error(ErrorKind::kSchema, "datasets of different kinds cannot be one")
         .in_field(field_.name)
         .hint("torch.utils.data.ConcatDataset takes any datasets, sample by sample.");
   }

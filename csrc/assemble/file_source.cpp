@@ -245,7 +245,7 @@ std::shared_ptr<Source> FileSource::select(std::size_t field) {
 std::shared_ptr<Source> FileSource::followed_by(const Source& other) const {
   const auto* files = dynamic_cast<const FileSource*>(&other);
   if (files == nullptr) {
-    throw Error(ErrorKind::kSchema, "rows of shards and files of one sample each cannot be one dataset")
+    throw Error(ErrorKind::kSchema, "datasets of different kinds cannot be one")
         .in_field(fields_.front().name)
         .hint("torch.utils.data.ConcatDataset takes any datasets, sample by sample.");
   }

@@ -219,7 +219,7 @@ std::shared_ptr<Source> TokenSource::select(std::size_t field) {
 std::shared_ptr<Source> TokenSource::followed_by(const Source& other) const {
   const auto* tokens = dynamic_cast<const TokenSource*>(&other);
   if (tokens == nullptr || tokens->parts_.shifts != parts_.shifts) {
-    throw Error(ErrorKind::kSchema, "windows of tokens and other samples cannot be one dataset")
+    throw Error(ErrorKind::kSchema, "datasets of different kinds cannot be one")
         .hint("torch.utils.data.ConcatDataset takes any datasets, sample by sample.");
   }
   if (tokens->parts_.vocab_size != parts_.vocab_size) {

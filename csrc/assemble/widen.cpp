@@ -21,6 +21,7 @@ template <typename T>
 [[gnu::always_inline]] inline void widen_all(const std::byte* __restrict from, std::int64_t count,
                                              std::byte* __restrict out) noexcept {
   for (std::int64_t i = 0; i < count; ++i) {
+    // NOLINTNEXTLINE(bugprone-signed-char-misuse,cert-str34-c): int8 tokens are numbers, not characters
     const auto token = static_cast<std::int64_t>(load<T>(from, i));
     std::memcpy(out + i * static_cast<std::int64_t>(sizeof(token)), &token, sizeof(token));
   }

@@ -231,13 +231,14 @@ TokenLayout raw_tokens(DType dtype, std::uint64_t file_bytes) {
 
 TokenLayout llm_c_tokens(const ByteSource& file) {
   constexpr std::uint64_t kHeaderBytes = 1024;
-  if (file.size() < kHeaderBytes) {
+  constexpr std::uint64_t kNumbersBytes = 3 * sizeof(std::uint32_t);
+  if (file.size() < kNumbersBytes) {
     throw format_error("the header is cut short")
         .needed(bytes_text(kHeaderBytes))
         .found(bytes_text(file.size()))
         .hint(kHintRaw);
   }
-  const std::vector<std::byte> bytes = file.read(0, 3 * sizeof(std::uint32_t));
+  const std::vector<std::byte> bytes = file.read(0, kNumbersBytes);
   const auto number = [&](std::size_t i) { return load_le<std::uint32_t>(Bytes(bytes), 4 * i); };
   const LlmCHeader* header = llm_c_header(number(0));
   if (header == nullptr) {
