@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from processes import share_in_cache
 from reference import assert_same
 from token_writers import random_tokens, windows_of, write_llm_c, write_megatron, write_raw
 from torch.utils.data import DataLoader, Subset
@@ -425,3 +426,13 @@ def test_a_file_that_shrinks_while_it_is_open(tmp_path, size):
     with pytest.raises(penstock.ShardError, match=r"b\.bin"):
         dataset.gather(range(len(dataset)))
     assert dataset.gather([0, 5])[0].sum() == 200
+
+
+def test_pages_of_overlapping_windows_are_dropped_on_request(tmp_path):
+    path = write_raw(tmp_path / "a.bin", np.zeros(1 << 25, np.uint16))
+    os.sync()
+    dataset = opened(tmp_path, block_size=1 << 15, stride=1 << 14)
+    for drop_cache, least, most in ((False, 0.9, 1.0), (True, 0.0, 0.3)):
+        for _ in penstock.DataLoader(dataset, 16, drop_cache=drop_cache):
+            pass
+        assert least <= share_in_cache(path) <= most
