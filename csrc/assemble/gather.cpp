@@ -66,15 +66,16 @@ void gather_row_by_row(Column& column, std::span<const std::int64_t> rows, std::
 
 }  // namespace
 
+void gather_slice(Column& column, std::span<const std::int64_t> rows, std::byte* out) {
+  if (column.is_plain()) return gather_plain(column, rows, out);
+  gather_row_by_row(column, rows, out);
+}
+
 void gather(Column& column, std::span<const std::int64_t> rows, std::byte* out) {
   if (rows.empty() || column.row_bytes() == 0) return;
   (void)column.views();
   column.advise_for(rows);
-  if (column.is_plain()) {
-    gather_plain(column, rows, out);
-  } else {
-    gather_row_by_row(column, rows, out);
-  }
+  gather_slice(column, rows, out);
   column.check_now_and_then();
 }
 

@@ -19,4 +19,9 @@ namespace penstock {
 /// \throws Error kShard when a file can no longer be read
 void gather(Column& column, std::span<const std::int64_t> rows, std::byte* out);
 
+/// The same for a slice of a batch: by this thread alone, without advice before or a look at the files after.
+///
+/// \pre column.views() was called
+void gather_slice(Column& column, std::span<const std::int64_t> rows, std::byte* out);
+
 }  // namespace penstock

@@ -23,8 +23,7 @@ std::int64_t Source::place(std::size_t field, std::int64_t position) const noexc
 }
 
 Error different_kinds(const Field& field) {
-  Error error(ErrorKind::kSchema,
-              "rows of shards, rows of different lengths and files of one sample each are not one dataset");
+  Error error(ErrorKind::kSchema, "datasets of different kinds cannot be one");
   error.in_field(field.name).hint("torch.utils.data.ConcatDataset takes any datasets, sample by sample.");
   return error;
 }

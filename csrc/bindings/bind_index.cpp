@@ -21,15 +21,6 @@ namespace py = pybind11;
 namespace penstock {
 namespace {
 
-FileAccess access_named(const std::string& name) {
-  if (name == "auto") return FileAccess::kAuto;
-  if (name == "map") return FileAccess::kMap;
-  if (name == "read") return FileAccess::kRead;
-  throw Error(ErrorKind::kSchema, "there is no such access")
-      .needed("auto, map or read")
-      .found("'" + name + "'");
-}
-
 std::unique_ptr<FileSet> open_files(const std::vector<std::string>& paths, const std::optional<RawTuple>& raw,
                                     const std::string& access, bool same_arrays) {
   const std::optional<RawFormat> format = raw_format(raw);

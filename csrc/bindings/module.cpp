@@ -8,5 +8,6 @@ PYBIND11_MODULE(_core, module) {
   penstock::bind_order(module);
   penstock::bind_assemble(module);
   penstock::bind_files(module);
+  penstock::bind_tokens(module);
   penstock::bind_loader(module);
 }

@@ -10,6 +10,15 @@ DType dtype_named(const std::string& name) {
   return *dtype;
 }
 
+FileAccess access_named(const std::string& name) {
+  if (name == "auto") return FileAccess::kAuto;
+  if (name == "map") return FileAccess::kMap;
+  if (name == "read") return FileAccess::kRead;
+  throw Error(ErrorKind::kSchema, "there is no such access")
+      .needed("auto, map or read")
+      .found("'" + name + "'");
+}
+
 std::optional<RawFormat> raw_format(const std::optional<RawTuple>& raw) {
   if (!raw) return std::nullopt;
   return RawFormat{dtype_named(std::get<0>(*raw)), std::get<1>(*raw), std::get<2>(*raw)};

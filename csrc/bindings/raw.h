@@ -9,6 +9,7 @@
 #include "base/dtype.h"
 #include "formats/layout.h"
 #include "formats/raw.h"
+#include "storage/file.h"
 
 namespace penstock {
 
@@ -18,6 +19,11 @@ using RawTuple = std::tuple<std::string, std::vector<std::int64_t>, std::uint64_
 /// \throws Error kSchema when there is no such dtype
 [[nodiscard]] std::optional<RawFormat> raw_format(const std::optional<RawTuple>& raw);
 [[nodiscard]] DType dtype_named(const std::string& name);
+
+/// "auto", "map" or "read".
+///
+/// \throws Error kSchema when it is none
+[[nodiscard]] FileAccess access_named(const std::string& name);
 
 /// "array", "sequence" or "mapping".
 [[nodiscard]] const char* container_name(Container container) noexcept;

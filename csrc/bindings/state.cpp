@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <map>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -12,6 +13,7 @@
 
 #include "assemble/column_source.h"
 #include "assemble/ragged_source.h"
+#include "assemble/token_source.h"
 #include "base/dtype.h"
 #include "base/error.h"
 #include "formats/inflate.h"
@@ -108,6 +110,8 @@ std::vector<Shard> shards_from(const py::tuple& state) {
   return shards;
 }
 
+/// Windows of tokens: their column and what is done to it.
+
 std::shared_ptr<Column> column_from(const py::tuple& state, const Storages& storages) {
   Column::Parts parts;
   parts.name = state[0].cast<std::string>();
@@ -126,21 +130,32 @@ std::shared_ptr<Column> column_from(const py::tuple& state, const Storages& stor
   return std::make_shared<Column>(std::move(parts));
 }
 
-/// The column that a source's rows lie in, and the offsets of those of different lengths.
-std::pair<const Column*, py::object> column_of(const Source& source) {
+/// The column that a source's rows lie in, and what else it is made of: nothing, the offsets of rows of
+/// different lengths, or the vocabulary and shifts of tokens.
+std::pair<const Column*, py::object> parts_of(const Source& source) {
   if (const auto* rows = dynamic_cast<const ColumnSource*>(&source)) return {&rows->column(), py::none()};
   if (const auto* rows = dynamic_cast<const RaggedSource*>(&source)) {
     const auto offsets = std::as_bytes(rows->offsets().all());
     return {&rows->values(), py::bytes(reinterpret_cast<const char*>(offsets.data()), offsets.size())};
+  }
+  if (const auto* tokens = dynamic_cast<const TokenSource*>(&source)) {
+    const TokenSource::Parts& parts = tokens->parts();
+    return {parts.windows.get(), py::make_tuple(parts.vocab_size, parts.shifts)};
   }
   throw py::type_error("files of one sample each are pickled by their dataset");
 }
 
 std::shared_ptr<Source> source_from(const py::tuple& state, const Storages& storages) {
   std::shared_ptr<Column> column = column_from(state[0], storages);
-  if (state[1].is_none()) return std::make_shared<ColumnSource>(std::move(column));
-  Offsets offsets(unpacked<std::int64_t>(state[1]), column->num_rows());
-  return std::make_shared<RaggedSource>(std::move(column), std::move(offsets));
+  const py::object rest = state[1];
+  if (rest.is_none()) return std::make_shared<ColumnSource>(std::move(column));
+  if (py::isinstance<py::bytes>(rest)) {
+    Offsets offsets(unpacked<std::int64_t>(rest), column->num_rows());
+    return std::make_shared<RaggedSource>(std::move(column), std::move(offsets));
+  }
+  const auto [vocab_size, shifts] =
+      rest.cast<std::pair<std::optional<std::int64_t>, std::vector<std::int64_t>>>();
+  return std::make_shared<TokenSource>(TokenSource::Parts{std::move(column), vocab_size, shifts});
 }
 
 }  // namespace
@@ -148,16 +163,16 @@ std::shared_ptr<Source> source_from(const py::tuple& state, const Storages& stor
 py::tuple table_to_state(const Table& table) {
   StorageNumbers numbers;
   py::list storages;
-  py::list columns;
+  py::list sources;
   for (const auto& source : table.sources()) {
-    const auto [column, offsets] = column_of(*source);
+    const auto [column, rest] = parts_of(*source);
     for (const auto& storage : column->storages()) {
       if (!numbers.try_emplace(storage.get(), numbers.size()).second) continue;
       storages.append(storage_state(*storage));
     }
-    columns.append(py::make_tuple(column_state(*column, numbers), offsets));
+    sources.append(py::make_tuple(column_state(*column, numbers), rest));
   }
-  return py::make_tuple(storages, columns);
+  return py::make_tuple(storages, sources);
 }
 
 std::shared_ptr<Table> table_from_state(const py::tuple& state) {

@@ -156,17 +156,17 @@ void Column::advise_for(std::span<const std::int64_t> rows) {
   for (const auto& storage : storages_) storage->advise(pattern);
 }
 
-/// Calls advise(storage, offset, bytes) for each part of these rows that lies end to end.
+/// Calls advise(storage, offset, bytes) for each part of these rows that lies end to end, or overlaps.
 template <typename Advise>
 void Column::for_each_extent(std::int64_t first, std::int64_t count, const Advise& advise) const {
   while (count > 0) {
     const Location found = index_.locate(first);
     const std::int64_t rows = std::min(count, index_.first_row(found.shard + 1) - first);
     const std::int64_t stride = layout_of(found.shard).row_stride;
-    if (is_contiguous(layout_of(found.shard)) && stride == row_bytes_) {
+    if (is_contiguous(layout_of(found.shard)) && (stride <= row_bytes_ || rows == 1)) {
       const std::uint64_t offset = shards_[static_cast<std::size_t>(found.shard)].offset;
       advise(storage_of(found.shard), offset + static_cast<std::uint64_t>(found.row * stride),
-             static_cast<std::uint64_t>(rows * stride));
+             static_cast<std::uint64_t>((rows - 1) * stride + row_bytes_));
     }
     first += rows;
     count -= rows;

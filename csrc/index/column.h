@@ -84,7 +84,8 @@ class Column {
   }
 
   /// Asks the system to read these rows soon, when all rows are more than memory can hold (the rest it reads
-  /// ahead as well by itself). Only rows that lie end to end. \pre in range
+  /// ahead as well by itself). Only rows that lie end to end, overlap, or are asked for one by one. \pre in
+  /// range
   ///
   /// \throws Error kShard
   void will_need(std::int64_t first, std::int64_t count);
@@ -92,8 +93,8 @@ class Column {
   /// The same for single rows. \pre every row is in range
   void will_need(std::span<const std::int64_t> rows);
 
-  /// Says that these rows will not be needed soon: those that lie end to end in their files, and follow one
-  /// another or are large. \pre every row is in range
+  /// Says that these rows will not be needed soon: those that lie end to end in their files or overlap, and
+  /// follow one another or are large. \pre every row is in range
   void will_not_need(std::span<const std::int64_t> rows) const noexcept;
 
   /// The same for rows that follow one another, when they are large together. \pre in range

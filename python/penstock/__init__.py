@@ -12,6 +12,7 @@ from penstock.datasets import (
     ShardDataset,
     Subset,
     TensorDataset,
+    TokenDataset,
 )
 from penstock.device import Convert, DevicePrefetcher
 from penstock.errors import (
@@ -77,6 +78,7 @@ __all__ = [
     "StratifiedBatchSampler",
     "Subset",
     "TensorDataset",
+    "TokenDataset",
     "WeightedSampler",
     "__version__",
     "class_loaders",

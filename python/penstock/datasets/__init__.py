@@ -5,6 +5,7 @@ from penstock.datasets.files import FileDataset
 from penstock.datasets.ragged import RaggedDataset
 from penstock.datasets.shards import Raw, ShardDataset
 from penstock.datasets.tensors import TensorDataset
+from penstock.datasets.tokens import TokenDataset
 
 __all__ = [
     "ConcatDataset",
@@ -16,4 +17,5 @@ __all__ = [
     "ShardDataset",
     "Subset",
     "TensorDataset",
+    "TokenDataset",
 ]

@@ -173,16 +173,17 @@ def distinct(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _file_set(source: Paths, raw: Raw | None) -> _core.FileSet:
-    paths = resolve_paths(source, any_suffix=raw is not None)
+    paths = resolve_paths(source, suffixes=SUFFIXES if raw is None else ())
     return _core.FileSet([os.fsencode(path) for path in paths], None if raw is None else raw._as_core())
 
 
-def resolve_paths(source: Paths, *, any_suffix: bool = False) -> list[str]:
+def resolve_paths(source: Paths, *, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
     """The files that a source means.
 
     Args:
         source: A path, a folder, a glob pattern, or a list of paths.
-        any_suffix: Take every file of a folder, not only those named like a format of ours.
+        suffixes: What the files of a folder that are meant end with, in lower case; none: every file.
+            Default: those of `ShardDataset`.
 
     Returns:
         Absolute paths; of a folder or a pattern in sorted order.
@@ -194,7 +195,7 @@ def resolve_paths(source: Paths, *, any_suffix: bool = False) -> list[str]:
         paths = [os.fspath(path) for path in source]
         source = "an empty list"
     elif os.path.isdir(source):
-        paths = _data_files(Path(source), any_suffix)
+        paths = _data_files(Path(source), suffixes)
     elif glob.has_magic(os.fspath(source)) and not os.path.exists(source):
         paths = sorted(
             path for path in glob.glob(os.fspath(source), recursive=True) if not os.path.isdir(path)
@@ -203,11 +204,13 @@ def resolve_paths(source: Paths, *, any_suffix: bool = False) -> list[str]:
         paths = [os.fspath(source)]
     if not paths:
         raise SchemaError(
-            "no data file is there", path=str(source), expected=f"files like *{', *'.join(SUFFIXES)}"
+            "no data file is there",
+            path=str(source),
+            expected=f"files like *{', *'.join(suffixes)}" if suffixes else None,
         )
     return [os.path.abspath(path) for path in paths]
 
 
-def _data_files(folder: Path, any_suffix: bool) -> list[str]:
+def _data_files(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
     entries = (entry for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
-    return sorted(entry.path for entry in entries if any_suffix or entry.name.lower().endswith(SUFFIXES))
+    return sorted(entry.path for entry in entries if not suffixes or entry.name.lower().endswith(suffixes))
