@@ -4,13 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <numeric>
 #include <utility>
 
 #include "assemble/copy_rows.h"
 #include "assemble/file_batch.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/random.h"
 #include "formats/inflate.h"
@@ -22,12 +22,6 @@
 
 namespace penstock {
 namespace {
-
-std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 bool is_as_indexed(const OpenFile& file, const FileStamp& stamp) {
   return file.identity().size == stamp.size && file.identity().mtime_ns == stamp.mtime_ns;

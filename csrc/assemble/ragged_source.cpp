@@ -16,7 +16,7 @@
 namespace penstock {
 namespace {
 
-bool lie_end_to_end(const Column& values) {
+bool have_rows_end_to_end(const Column& values) {
   const auto layouts = values.layouts();
   return std::all_of(layouts.begin(), layouts.end(),
                      [&](const RowLayout& layout) { return layout.row_stride == values.row_bytes(); });
@@ -28,7 +28,7 @@ RaggedSource::RaggedSource(std::shared_ptr<Column> values, Offsets offsets)
     : values_(std::move(values)),
       offsets_(std::move(offsets)),
       field_{values_->name(), values_->dtype(), values_->row_shape(), values_->row_bytes(), true},
-      is_run_a_row_(lie_end_to_end(*values_) && offsets_.are_within_shards(values_->index())) {
+      is_run_a_row_(have_rows_end_to_end(*values_) && offsets_.are_within_shards(values_->index())) {
   if (offsets_.all().back() != values_->num_rows()) {
     throw Error(ErrorKind::kSchema, "the offsets are of other values").in_field(field_.name);
   }

@@ -1,5 +1,6 @@
 #include "base/error.h"
 
+#include <system_error>
 #include <utility>
 
 namespace penstock {
@@ -47,5 +48,11 @@ Error& Error::system_code(int code) {
 }
 
 Error format_error(std::string problem) { return {ErrorKind::kFormat, std::move(problem)}; }
+
+Error system_error(const std::string& what_failed, int code) {
+  Error error(ErrorKind::kShard, what_failed + ": " + std::generic_category().message(code));
+  error.system_code(code);
+  return error;
+}
 
 }  // namespace penstock

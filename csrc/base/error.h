@@ -69,4 +69,7 @@ class Error : public std::exception {
 /// `Error(ErrorKind::kFormat, problem)`, the one that parsers throw.
 [[nodiscard]] Error format_error(std::string problem);
 
+/// A system call failed: kShard, with the system's words for `code`, an errno.
+[[nodiscard]] Error system_error(const std::string& what_failed, int code);
+
 }  // namespace penstock

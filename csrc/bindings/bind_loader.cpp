@@ -50,10 +50,7 @@ class Pending {
 
   /// Nanoseconds of the monotonic clock: when its assembly began and ended.
   [[nodiscard]] std::pair<std::int64_t, std::int64_t> times() const {
-    const auto ns = [](std::chrono::steady_clock::time_point time) {
-      return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
-    };
-    return {ns(batch_->times().begun), ns(batch_->times().done)};
+    return {batch_->times().begun, batch_->times().done};
   }
 
   /// Returns once the batch is there; Ctrl-C is heard meanwhile.

@@ -38,6 +38,16 @@ std::optional<std::uint64_t> spanned_bytes(const std::vector<std::int64_t>& shap
   return empty ? 0 : last;
 }
 
+bool lie_end_to_end(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
+                    std::int64_t item_bytes) noexcept {
+  std::int64_t expected = item_bytes;
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    if (shape[i] != 1 && strides[i] != expected) return false;
+    expected *= shape[i];
+  }
+  return true;
+}
+
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string text = "(";
   for (std::size_t i = 0; i < shape.size(); ++i) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -68,6 +69,10 @@ struct FileLayout {
 [[nodiscard]] std::optional<std::uint64_t> spanned_bytes(const std::vector<std::int64_t>& shape,
                                                          const std::vector<std::int64_t>& strides,
                                                          std::int64_t item_bytes);
+
+/// Whether elements of these strides lie end to end in row-major order.
+[[nodiscard]] bool lie_end_to_end(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
+                                  std::int64_t item_bytes) noexcept;
 
 /// "(2, 3)", as Python writes a shape.
 [[nodiscard]] std::string shape_text(const std::vector<std::int64_t>& shape);

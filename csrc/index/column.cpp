@@ -1,11 +1,11 @@
 #include "index/column.h"
 
 #include <algorithm>
-#include <chrono>
 #include <mutex>
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "formats/layout.h"
@@ -28,12 +28,6 @@ std::int64_t checked_row_bytes(const std::string& name, DType dtype,
     bytes = *product;
   }
   return static_cast<std::int64_t>(bytes);
-}
-
-std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
 }
 
 /// Sequential when most rows follow the one before them.
@@ -112,12 +106,8 @@ const RowLayout& Column::layout_of(std::int64_t shard) const noexcept {
 }
 
 bool Column::is_contiguous(const RowLayout& layout) const {
-  std::int64_t expected = item_bytes(dtype_);
-  for (std::size_t i = row_shape_.size(); i-- > 0;) {
-    if (row_shape_[i] != 1 && layout.strides[i] != expected) return false;
-    expected *= row_shape_[i];
-  }
-  return !layout.byte_swapped || swap_bytes(dtype_) == 1;
+  const bool is_native = !layout.byte_swapped || swap_bytes(dtype_) == 1;
+  return is_native && lie_end_to_end(row_shape_, layout.strides, item_bytes(dtype_));
 }
 
 std::span<const ShardView> Column::views() {

@@ -10,7 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <numeric>
-#include <system_error>
+#include <ranges>
 #include <utility>
 
 #include "base/checksum.h"
@@ -187,10 +187,7 @@ Header header_of(Bytes image) {
 }
 
 Error unwritable(const std::string& path, int code) {
-  Error error(ErrorKind::kShard,
-              "the index file cannot be written: " + std::generic_category().message(code));
-  error.in_file(path).system_code(code);
-  return error;
+  return system_error("the index file cannot be written", code).in_file(path);
 }
 
 void write_fully(const std::string& path, int descriptor, Bytes bytes) {
@@ -334,18 +331,11 @@ FileField FileIndex::array(std::int64_t file, std::size_t field) const {
 }
 
 std::optional<std::int64_t> FileIndex::find(std::string_view name) const noexcept {
-  std::int64_t low = 0;
-  std::int64_t high = num_files();
-  while (low < high) {
-    const std::int64_t middle = low + (high - low) / 2;
-    if (this->name(middle) < name) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  if (low == num_files() || this->name(low) != name) return std::nullopt;
-  return low;
+  const auto files = std::views::iota(std::int64_t{0}, num_files());
+  const auto found =
+      std::ranges::partition_point(files, [&](std::int64_t file) { return this->name(file) < name; });
+  if (found == files.end() || this->name(*found) != name) return std::nullopt;
+  return *found;
 }
 
 bool FileIndex::is_settled() const noexcept {

@@ -94,12 +94,7 @@ const ArrayLayout& matching_array(const FileLayout& layout, const FileField& exp
 
 bool is_plain(const ArrayLayout& array) {
   if (array.deflated || (is_swapped(array) && swap_bytes(array.dtype) > 1)) return false;
-  std::int64_t expected = item_bytes(array.dtype);
-  for (std::size_t i = array.shape.size(); i-- > 0;) {
-    if (array.shape[i] != 1 && array.strides[i] != expected) return false;
-    expected *= array.shape[i];
-  }
-  return true;
+  return lie_end_to_end(array.shape, array.strides, item_bytes(array.dtype));
 }
 
 FileIndexer::FileIndexer(Request request) : request_(std::move(request)) {

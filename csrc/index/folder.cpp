@@ -9,18 +9,16 @@
 #include <memory>
 #include <numeric>
 #include <set>
-#include <system_error>
 #include <utility>
 
 #include "base/error.h"
+#include "storage/file_time.h"
 
 namespace penstock {
 namespace {
 
 Error unreadable(const std::string& path, int code) {
-  Error error(ErrorKind::kShard, "the folder cannot be read: " + std::generic_category().message(code));
-  error.in_file(path).system_code(code);
-  return error;
+  return system_error("the folder cannot be read", code).in_file(path);
 }
 
 struct stat examine(const std::string& path) {
@@ -28,15 +26,6 @@ struct stat examine(const std::string& path) {
   if (::stat(path.c_str(), &status) != 0) throw unreadable(path, errno);
   if (!S_ISDIR(status.st_mode)) throw unreadable(path, ENOTDIR);
   return status;
-}
-
-std::int64_t modified_ns(const struct stat& status) {
-#ifdef __APPLE__
-  const timespec& time = status.st_mtimespec;
-#else
-  const timespec& time = status.st_mtim;
-#endif
-  return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
 }
 
 /// The system's clock for files ticks every few milliseconds: a change within this time may not show.

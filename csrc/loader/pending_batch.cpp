@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "assemble/thread_pool.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
 
@@ -71,7 +72,7 @@ bool PendingBatch::enter() noexcept {
     if (state_ == State::kRunning) return true;
     state_ = State::kOpening;
     begun_parts_ = front_ = back_ = ended_parts_ = 0;
-    times_.begun = std::chrono::steady_clock::now();
+    times_.begun = now_ns();
   }
   open();
   return true;
@@ -82,7 +83,7 @@ void PendingBatch::leave() noexcept {
   --inside_;
   if (inside_ == 0 && begun_parts_ >= parts_) {
     state_ = State::kDone;
-    times_.done = std::chrono::steady_clock::now();
+    times_.done = now_ns();
   }
   shared().done->notify_all();
 }

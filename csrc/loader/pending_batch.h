@@ -54,10 +54,11 @@ class PendingBatch {
   /// Once its rows are read, says that their files' pages will not be needed soon. \pre not submitted yet
   void drop_cache() noexcept { drops_cache_ = true; }
 
-  /// When the first part began and when the last had ended. \pre `wait_for` has returned true, or thrown
+  /// When the first part began and when the last had ended, in ns of `now_ns`. \pre `wait_for` has returned
+  /// true, or thrown
   struct Times {
-    std::chrono::steady_clock::time_point begun;
-    std::chrono::steady_clock::time_point done;
+    std::int64_t begun = 0;
+    std::int64_t done = 0;
   };
   [[nodiscard]] const Times& times() const noexcept { return times_; }
 

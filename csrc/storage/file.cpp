@@ -12,31 +12,15 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
-#include <system_error>
 #include <utility>
 
 #include "base/error.h"
 #include "base/fork.h"
+#include "storage/file_time.h"
 #include "storage/limits.h"
 
 namespace penstock {
 namespace {
-
-Error system_error(const std::string& path, const char* what_failed, int code) {
-  Error error(ErrorKind::kShard, std::string(what_failed) + ": " + std::generic_category().message(code));
-  error.in_file(path).system_code(code);
-  return error;
-}
-
-std::int64_t modified_ns(const struct stat& status) {
-#ifdef __APPLE__
-  const timespec& time = status.st_mtimespec;
-#else
-  const timespec& time = status.st_mtim;
-#endif
-  constexpr std::int64_t kNanosecondsPerSecond = 1'000'000'000;
-  return static_cast<std::int64_t>(time.tv_sec) * kNanosecondsPerSecond + time.tv_nsec;
-}
 
 FileIdentity identity_of(const struct stat& status) {
   return {static_cast<std::uint64_t>(status.st_dev), static_cast<std::uint64_t>(status.st_ino),
@@ -45,13 +29,14 @@ FileIdentity identity_of(const struct stat& status) {
 
 int open_for_reading(const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) throw system_error(path, "the file cannot be opened", errno);
+  if (descriptor < 0) throw system_error("the file cannot be opened", errno).in_file(path);
   return descriptor;
 }
 
 FileIdentity identify(const std::string& path, int descriptor) {
   struct stat status{};
-  if (::fstat(descriptor, &status) != 0) throw system_error(path, "the file cannot be examined", errno);
+  if (::fstat(descriptor, &status) != 0)
+    throw system_error("the file cannot be examined", errno).in_file(path);
   if (!S_ISREG(status.st_mode)) {
     throw Error(ErrorKind::kShard, "this is no regular file").in_file(path);
   }
@@ -64,7 +49,7 @@ void read_fully(const std::string& path, int descriptor, std::uint64_t offset, s
     const auto count =
         ::pread(descriptor, out.data(), std::min(out.size(), kMostPerCall), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw system_error(path, "the file cannot be read", errno);
+    if (count < 0) throw system_error("the file cannot be read", errno).in_file(path);
     if (count == 0) {
       throw Error(ErrorKind::kShard, "the file is shorter than it was when it was opened")
           .in_file(path)

@@ -7,19 +7,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
 
 #include "base/error.h"
 #include "storage/file.h"
 
 namespace penstock {
 namespace {
-
-Error refused(const char* what, int code) {
-  Error error(ErrorKind::kShard, std::string(what) + ": " + std::generic_category().message(code));
-  error.system_code(code);
-  return error;
-}
 
 /// -1: not on this system; then forked children share the memory, and nobody else.
 int make_descriptor(std::size_t bytes) {
@@ -37,13 +30,13 @@ int make_descriptor(std::size_t bytes) {
 std::byte* map(std::size_t bytes, int protection, int flags, int descriptor) {
   if (bytes == 0) return nullptr;
   void* mapped = ::mmap(nullptr, bytes, protection, flags, descriptor, 0);
-  if (mapped == MAP_FAILED) throw refused("memory cannot be mapped", errno);
+  if (mapped == MAP_FAILED) throw system_error("memory cannot be mapped", errno);
   return static_cast<std::byte*>(mapped);
 }
 
 std::size_t size_of(int descriptor) {
   struct stat status{};
-  if (::fstat(descriptor, &status) != 0) throw refused("the descriptor cannot be examined", errno);
+  if (::fstat(descriptor, &status) != 0) throw system_error("the descriptor cannot be examined", errno);
   return static_cast<std::size_t>(status.st_size);
 }
 
