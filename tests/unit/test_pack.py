@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import penstock
-from penstock import cli
+from penstock import cli, progress
 from penstock.pack import Packed, disk, pack, running, shard, sources
 from penstock.pack.plan import cuts, folders_for
 
@@ -579,7 +579,7 @@ def test_the_command_says_what_is_wrong(files, tmp_path):
 def test_a_bar_on_a_terminal(tuples, tmp_path, monkeypatch, capsys):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(running, "SECONDS_BEFORE", 0)
+    monkeypatch.setattr(progress, "SECONDS_BEFORE", 0)
     pack(tuples, tmp_path / "to", shard_bytes=8_000)
     assert re.search(r"packing: .*/39.2k", capsys.readouterr().err)
     Packed(tmp_path / "to").verify()

@@ -138,7 +138,7 @@ class Folder:
                 path=self.root,
                 expected=f"files like *{', *'.join(self.suffixes)}",
             )
-        for begin, end in steps(indexer.num_files, _FILES_AT_ONCE, "reading headers"):
+        for begin, end in steps(indexer.num_files, _FILES_AT_ONCE, "reading headers", " files"):
             indexer.read(begin, end)
         indexer.settle()
         return indexer, indexer.failures()

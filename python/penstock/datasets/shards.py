@@ -22,7 +22,7 @@ __all__ = ["Raw", "ShardDataset"]
 
 Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
-_MANIFEST = "pack.json"
+PACK_MANIFEST = "pack.json"
 SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 
 
@@ -92,27 +92,30 @@ class ShardDataset(Dataset):
 
 
 def _is_packed(source: Paths) -> TypeGuard[str | os.PathLike[str]]:
-    return isinstance(source, (str, os.PathLike)) and os.path.isfile(os.path.join(source, _MANIFEST))
+    return isinstance(source, (str, os.PathLike)) and os.path.isfile(os.path.join(source, PACK_MANIFEST))
+
+
+def pack_file(format: str, folder: str, number: int, count: int) -> str:
+    """Where a pack of `count` shards keeps a column's rows of one of them, below its folder."""
+    name = f"{number:0{max(5, len(str(count - 1)))}}"
+    return f"{folder}/{name}.npy" if format == "npy" else f"data/{name}.safetensors"
 
 
 def _packed(
     folder: str | os.PathLike[str], fields: str | Sequence[str] | None
 ) -> tuple[dict[str, list[str]], str | Sequence[str] | None]:
     """The files of each field that `penstock.pack` has written, and how samples were put together."""
-    path = os.path.join(folder, _MANIFEST)
+    path = os.path.join(folder, PACK_MANIFEST)
     try:
         with open(path, encoding="utf-8") as file:
             plan = json.load(file)
         count = len(plan["rows"])
-        width = max(5, len(str(count - 1)))
-        is_npy = plan["format"] == "npy"
         source = {
             str(column["name"]): [
-                os.path.join(folder, column["folder"] if is_npy else "data", f"{number:0{width}}{suffix}")
+                os.path.join(folder, pack_file(plan["format"], column["folder"], number, count))
                 for number in range(count)
             ]
             for column in plan["columns"]
-            for suffix in (".npy" if is_npy else ".safetensors",)
             if not column["encoded"]
         }
         packed = {"tensor": next(iter(source), ""), "tuple": tuple(source), "dict": None}[plan["sample"]]

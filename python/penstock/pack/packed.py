@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from penstock.datasets import ShardDataset
+from penstock.datasets.shards import PACK_MANIFEST
 from penstock.errors import FormatError, RowError, SchemaError
 from penstock.pack.disk import PathLike
 from penstock.pack.ids import read_ids
-from penstock.pack.plan import FINISHED, MANIFEST, UNFINISHED, Plan
-from penstock.pack.running import Pool, bar
+from penstock.pack.plan import FINISHED, UNFINISHED, Plan
+from penstock.pack.running import Pool
 from penstock.pack.shard import Shard
+from penstock.progress import bar
 
 __all__ = ["Packed"]
 
@@ -39,7 +41,7 @@ class Packed:
     def __init__(self, folder: PathLike) -> None:
         self.folder = Path(os.path.abspath(folder))
         begun = any((self.folder / name).exists() for name in (UNFINISHED, FINISHED))
-        if begun and not (self.folder / MANIFEST).exists():
+        if begun and not (self.folder / PACK_MANIFEST).exists():
             raise FormatError(
                 "this pack is not finished",
                 path=os.fspath(self.folder),
@@ -119,7 +121,7 @@ class Packed:
             ShardError: A file is missing or cannot be read, or holds something else: which one, and the
                 first sample that differs.
         """
-        with bar("verifying", self.num_bytes) as advance, Pool() as pool:
+        with bar("verifying", self.num_bytes, unit="B") as advance, Pool() as pool:
             for number in range(self.num_shards):
                 shard = Shard(self.folder, self._plan, number)
                 shard.require_whole()

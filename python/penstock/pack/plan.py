@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from penstock.datasets.shards import PACK_MANIFEST, pack_file
 from penstock.errors import ArgumentError, FormatError, SchemaError
 from penstock.pack.disk import reading
 
@@ -26,7 +27,6 @@ __all__ = ["Column", "File", "Offsets", "Plan", "cuts", "ends_of", "folders_for"
 Offsets: TypeAlias = npt.NDArray[np.int64]
 
 VERSION = 1
-MANIFEST = "pack.json"
 UNFINISHED = "unfinished"  # the folder in which shards are made
 FINISHED = "finished"  # what it is called while its contents move up
 DIGESTS = "pack/digests"
@@ -88,7 +88,7 @@ class Plan:
             ShardError: There is none, or it cannot be read.
             FormatError: It is none of ours.
         """
-        path = folder / MANIFEST
+        path = folder / PACK_MANIFEST
         with reading(path):
             content = path.read_bytes()
         try:
@@ -152,25 +152,21 @@ class Plan:
 
     def path_of(self, column: Column, number: int) -> str:
         """Where a column's rows of a shard lie."""
-        return self._npy(column.folder, number) if self.format == "npy" else self._safetensors(number)
+        return self._file(self.format, column.folder, number)
 
     def files(self, number: int) -> list[File]:
         """The files of a shard; the last one, with the digests, comes when all others are there."""
         if self.format == "npy":
-            files = [_npy_file(self._npy(array.folder, number), array) for array in self._arrays(number)]
+            arrays = self._arrays(number)
+            files = [_npy_file(self._file("npy", array.folder, number), array) for array in arrays]
         else:
-            files = [_safetensors_file(self._safetensors(number), list(self._arrays(number)))]
+            path = self._file("safetensors", "data", number)
+            files = [_safetensors_file(path, list(self._arrays(number)))]
         digests = _Array("", DIGESTS, "uint8", (self.rows[number], DIGEST_BYTES))
-        return [*files, _npy_file(self._npy(DIGESTS, number), digests)]
+        return [*files, _npy_file(self._file("npy", DIGESTS, number), digests)]
 
-    def _npy(self, folder: str, number: int) -> str:
-        return f"{folder}/{self._name(number)}.npy"
-
-    def _safetensors(self, number: int) -> str:
-        return f"data/{self._name(number)}.safetensors"
-
-    def _name(self, number: int) -> str:
-        return f"{number:0{max(5, len(str(len(self.rows) - 1)))}}"
+    def _file(self, format: str, folder: str, number: int) -> str:
+        return pack_file(format, folder, number, len(self.rows))
 
     def _arrays(self, number: int) -> Iterator[_Array]:
         rows = self.rows[number]

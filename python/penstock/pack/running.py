@@ -1,22 +1,14 @@
-"""Threads that share the work, and the bar that shows it."""
+"""Threads that share the work."""
 
 from __future__ import annotations
 
-import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TypeAlias
 
 from penstock.config import get_num_threads
 
-__all__ = ["Advance", "Pool", "bar"]
-
-Advance: TypeAlias = Callable[[float], object]
-"""Called with the bytes that are done."""
-
-SECONDS_BEFORE = 1.0
+__all__ = ["Pool"]
 
 
 class Pool:
@@ -53,19 +45,3 @@ class Pool:
             deque(results, maxlen=0)
 
         return wait
-
-
-@contextmanager
-def bar(what: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """A bar for so many bytes, on a terminal, if `tqdm` is there, after a second."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        tqdm = None
-    if tqdm is None or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    with tqdm(
-        total=total, initial=done, desc=what, unit="B", unit_scale=True, delay=SECONDS_BEFORE, leave=False
-    ) as drawn:
-        yield drawn.update

@@ -14,8 +14,9 @@ import numpy as np
 from penstock.errors import ShardError
 from penstock.pack.disk import Bytes, read_at, reading, sync, write_at, writing
 from penstock.pack.plan import DIGEST_BYTES, Column, File, Offsets, Plan, cuts, ends_of
-from penstock.pack.running import Advance, Pool
+from penstock.pack.running import Pool
 from penstock.pack.sources import Source
+from penstock.progress import Advance
 
 __all__ = ["Shard", "start_digests"]
 

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from penstock.datasets import Dataset
+from penstock.datasets.shards import PACK_MANIFEST
 from penstock.errors import ArgumentError, ShardError
 from penstock.pack.disk import PathLike, lock, reading, sync, write_whole, writing
 from penstock.pack.ids import digest_of_ids, write_ids
 from penstock.pack.packed import Packed
-from penstock.pack.plan import FINISHED, MANIFEST, UNFINISHED, Plan, cuts, ends_of, require_writable
-from penstock.pack.running import Advance, Pool, bar
+from penstock.pack.plan import FINISHED, UNFINISHED, Plan, cuts, ends_of, require_writable
+from penstock.pack.running import Pool
 from penstock.pack.shard import Shard, start_digests
 from penstock.pack.sources import Kind, Source, open_source, require_apart, require_choice
+from penstock.progress import Advance, bar
 
 __all__ = ["Format", "pack"]
 
@@ -121,7 +123,9 @@ class _Work:
 
     def run(self) -> None:
         unfinished, finished = self.target / UNFINISHED, self.target / FINISHED
-        begun = [folder for folder in (self.target, finished, unfinished) if (folder / MANIFEST).exists()]
+        begun = [
+            folder for folder in (self.target, finished, unfinished) if (folder / PACK_MANIFEST).exists()
+        ]
         if begun:
             self.plan.require_same(Plan.read(begun[0]), self.target)
         else:
@@ -138,7 +142,7 @@ class _Work:
         with reading(self.target):
             names = {name for name in os.listdir(self.target) if name != UNFINISHED}
             if folder.is_dir():
-                names |= {name for name in os.listdir(folder) if name != f"{MANIFEST}.tmp"}
+                names |= {name for name in os.listdir(folder) if name != f"{PACK_MANIFEST}.tmp"}
         if names:
             raise ArgumentError(
                 "the folder is not empty, and no pack to go on with",
@@ -146,7 +150,7 @@ class _Work:
                 expected="a new or an empty folder",
                 actual=", ".join(sorted(names)[:3]),
             )
-        write_whole(folder / MANIFEST, self.plan.as_json())
+        write_whole(folder / PACK_MANIFEST, self.plan.as_json())
 
     def _make_shards(self, folder: Path) -> None:
         if self.source.ids is not None:
@@ -156,7 +160,7 @@ class _Work:
             sum(map(self.plan.bytes_of, numbers)) for numbers in (missing, range(len(self.plan.rows)))
         )
         with (
-            bar("packing", total, total - to_do) as advance,
+            bar("packing", total, unit="B", done=total - to_do) as advance,
             ThreadPoolExecutor(1, "penstock-check") as other,
         ):
             checks: list[Future[None]] = []
@@ -184,7 +188,7 @@ class _Work:
         if not finished.exists():
             return
         with writing(self.target):
-            for name in sorted(os.listdir(finished), key=lambda name: name == MANIFEST):
+            for name in sorted(os.listdir(finished), key=lambda name: name == PACK_MANIFEST):
                 sync(self.target)
                 os.rename(finished / name, self.target / name)
             sync(self.target)
