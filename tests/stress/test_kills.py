@@ -120,13 +120,14 @@ exec(endings[ending])
 """
 
 
+@pytest.mark.timeout(400)
 def test_200_exits_of_the_interpreter(folder):
     """Two programs fork 100 children each, in turn, which run to the true end of an interpreter."""
     programs = [start(EXITS, folder, seed, json.dumps(ENDINGS)) for seed in range(2)]
     exits = []
     try:
         for program in programs:
-            printed, complaint = program.communicate(timeout=100)
+            printed, complaint = program.communicate(timeout=180)
             assert (program.returncode, complaint) == (0, "")
             exits += [json.loads(line) for line in printed.splitlines()]
     finally:
