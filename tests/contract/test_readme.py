@@ -26,12 +26,15 @@ def test_marked_blocks_run(readme, tmp_path):
     """All blocks after `<!-- runs -->`, in their order, as one program beside a folder of data."""
     blocks = MARKED.findall(readme)
     assert blocks, "README.md marks no block with <!-- runs -->"
-    for folder in ("data", "img", "lab"):
+    for folder in ("data", "img", "lab", "seq", "len", "tokens"):
         (tmp_path / folder).mkdir()
     for shard in range(3):
         np.save(tmp_path / "data" / f"{shard}.npy", np.zeros((10 + shard, 4), np.float32))
         np.save(tmp_path / "img" / f"{shard}.npy", np.zeros((100, 8, 8), np.uint8))
         np.save(tmp_path / "lab" / f"{shard}.npy", np.arange(100) % 10)
+        np.save(tmp_path / "seq" / f"{shard}.npy", np.zeros((100, 10), np.float32))
+        np.save(tmp_path / "len" / f"{shard}.npy", np.arange(5) * 10)
+        np.zeros(300, np.uint16).tofile(tmp_path / "tokens" / f"{shard}.bin")
     (tmp_path / "faces").mkdir()
     ids = [f"id-{i}" for i in range(100)]
     for name in ids:
