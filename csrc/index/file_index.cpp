@@ -9,12 +9,14 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
 #include <numeric>
 #include <ranges>
 #include <utility>
 
 #include "base/checksum.h"
 #include "base/error.h"
+#include "base/fork.h"
 #include "base/random.h"
 #include "base/text.h"
 
@@ -200,6 +202,12 @@ void write_fully(const std::string& path, int descriptor, Bytes bytes) {
   if (::fsync(descriptor) != 0) throw unwritable(path, errno);
 }
 
+/// The one lock for sharing images: it happens once per index, and a lock per index could not survive fork.
+ForkSafeMutex& sharing() {
+  static ForkSafeMutex& mutex = *new ForkSafeMutex;
+  return mutex;
+}
+
 }  // namespace
 
 std::shared_ptr<FileIndex> FileIndex::make(const Parts& parts) {
@@ -358,7 +366,7 @@ bool FileIndex::is_current() const {
 }
 
 int FileIndex::descriptor() const {
-  const std::scoped_lock lock(sharing_);
+  const std::scoped_lock lock(sharing());
   if (!shareable_) {
     shareable_ = std::make_unique<SharedMemory>(image_->size(), SharedMemory::With::kAnyone);
     std::ranges::copy(image_->bytes(), shareable_->data());

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -136,8 +135,7 @@ class FileIndex {
   void require_array_inside(std::int64_t file, std::size_t field) const;
 
   std::shared_ptr<SharedMemory> image_;
-  mutable std::mutex sharing_;  // guards shareable_
-  mutable std::unique_ptr<SharedMemory> shareable_;
+  mutable std::unique_ptr<SharedMemory> shareable_;  // guarded by the one lock for sharing
   Container container_ = Container::kArray;
   std::string root_;
   std::string recipe_;

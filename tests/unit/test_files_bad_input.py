@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import random
+import resource
 import shutil
 import socket
 import struct
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader
 
 import penstock
 from penstock import ArgumentError, FormatError, PenstockError, SchemaError, ShardError
+from penstock.datasets import folder as listing
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 ROWS = random_tensor((6, 4))
@@ -538,3 +540,52 @@ def test_an_index_that_cannot_be_made_leaves_nothing_behind(root, tmp_path):
     (root / "3.npy").unlink()
     penstock.FileDataset(root, index=tmp_path / "x.idx")
     assert sorted(os.listdir(tmp_path)) == ["rows", "x.idx"]
+
+
+def test_ids_in_a_set_have_no_order(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    with pytest.raises(SchemaError, match="a set, which has no order"):
+        penstock.FileDataset(tmp_path, ids={"a"})
+
+
+def test_an_index_that_cannot_be_written_again_is_told(tmp_path, monkeypatch):
+    files, index = tmp_path / "files", tmp_path / "kept" / "index"
+    files.mkdir()
+    index.parent.mkdir()
+    np.save(files / "a.npy", np.zeros(3))
+    penstock.FileDataset(files, index=index)
+    np.save(files / "b.npy", np.ones(3))
+    kept = index.read_bytes()
+    real = listing._core.FileIndex.write
+
+    def refused(self, path):
+        real(self, b"/proc/nowhere/index")
+
+    monkeypatch.setattr(listing._core.FileIndex, "write", refused)
+    with pytest.warns(UserWarning, match="cannot be written.*out of date"):
+        assert len(penstock.FileDataset(files, index=index)) == 2
+    assert index.read_bytes() == kept
+
+
+def test_too_many_open_files_are_no_reason_to_skip(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    np.save(tmp_path / "b.npy", np.zeros(3))
+    real = listing.Folder.read
+
+    def starved(self, names):
+        with limited_descriptors(0):
+            return real(self, names)
+
+    monkeypatch.setattr(listing.Folder, "read", starved)
+    with pytest.raises(ShardError, match="Too many open files"):
+        penstock.FileDataset(tmp_path, on_error="skip", ids=["a", "b"], suffix=".npy")
+
+
+@contextlib.contextmanager
+def limited_descriptors(most):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

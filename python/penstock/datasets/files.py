@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ Labels: TypeAlias = "Mapping[str, Any] | Sequence[Any] | Tensor | Callable[[Path
 
 _LABEL = "label"
 _IDS_LOOKED_AT = 1000
+_NOT_THE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what has gone wrong is not a file's fault
 
 
 class FileDataset(Dataset):
@@ -192,7 +194,7 @@ class FileDataset(Dataset):
     ) -> tuple[_core.FileIndex, Rows]:
         """An index, and which of the files are not in it."""
         indexer, failures = folder.read(names)
-        if failures and on_error == "raise":
+        if failures and (on_error == "raise" or any(code in _NOT_THE_FILES for _, _, code, _ in failures)):
             raise_failures(indexer, failures)
         index = indexer.finish()
         if failures:
@@ -224,6 +226,8 @@ def _require_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
 
 
 def _distinct_ids(ids: Iterable[str]) -> list[str]:
+    if isinstance(ids, (set, frozenset)):
+        raise SchemaError("ids= must be a list of names", actual="a set, which has no order")
     lone = isinstance(ids, (str, bytes))
     ids = [each if lone or not isinstance(each, os.PathLike) else os.fspath(each) for each in ids]
     wrong = [each for each in ids if lone or not isinstance(each, str) or "\0" in each]

@@ -111,7 +111,7 @@ class Folder:
 
         Raises:
             ArgumentError: It is an index of something else, or no index.
-            ShardError, FormatError, SchemaError: A file of the folder is wrong, or the index cannot be kept.
+            ShardError, FormatError, SchemaError: A file of the folder is wrong, or the index cannot be made.
         """
         known = self._open(path)
         if known is not None and known.is_current():
@@ -122,7 +122,12 @@ class Folder:
         index = indexer.finish()
         if known is not None and index.same_files_as(known) and not (index.is_settled > known.is_settled):
             return known
-        index.write(os.fsencode(path))
+        try:
+            index.write(os.fsencode(path))
+        except ShardError as error:
+            if known is None:
+                raise
+            warnings.warn(f"{error}. It stays as it was, and out of date", stacklevel=4)
         return index
 
     def _read(
