@@ -57,11 +57,18 @@ BAD_OFFSETS = {
     "huge": ([0, MOST], 1, "end with the number of values"),
 }
 CASES = [("lengths", name) for name in BAD_LENGTHS] + [("offsets", name) for name in BAD_OFFSETS]
+
+
+def written(numbers, path):
+    np.save(path, np.array(numbers, np.int64))
+    return path
+
+
 WAYS = {
     "list": lambda numbers, path: numbers,
     "tensor": lambda numbers, path: torch.tensor(numbers, dtype=torch.int64),
     "array": lambda numbers, path: np.array(numbers, np.int64),
-    "file": lambda numbers, path: np.save(path, np.array(numbers, np.int64)) or path,
+    "file": written,
 }
 
 
