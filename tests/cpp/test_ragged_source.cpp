@@ -217,7 +217,7 @@ struct Outs {
   Outs(const Table& batch, std::size_t rows) {
     for (std::size_t i = 0; i < batch.fields().size(); ++i) {
       sizes.push_back(batch.batch_bytes(i, static_cast<std::int64_t>(rows)));
-      buffers.push_back(std::make_unique<std::byte[]>(sizes.back()));  // NOLINT(*-avoid-c-arrays)
+      buffers.push_back(std::make_unique<std::byte[]>(sizes.back()));
       places.push_back(buffers.back().get());
       if (sizes.back() > 0) std::memset(places.back(), 0xAB, sizes.back());
     }
@@ -226,7 +226,7 @@ struct Outs {
     return {reinterpret_cast<const char*>(places[field]), sizes[field]};
   }
   std::vector<std::size_t> sizes;
-  std::vector<std::unique_ptr<std::byte[]>> buffers;  // NOLINT(*-avoid-c-arrays)
+  std::vector<std::unique_ptr<std::byte[]>> buffers;
   std::vector<std::byte*> places;
 };
 
@@ -348,7 +348,7 @@ TEST_CASE("batches are assembled ahead, in parts, by threads or by whoever waits
         batches.push_back(std::move(ahead));
       }
       for (std::size_t i = 0; i < batches.size(); ++i) {
-        Ahead& ahead = batches[i * 7 % batches.size()];
+        const Ahead& ahead = batches[i * 7 % batches.size()];
         if (i % 6 == 5) {
           ahead.batch->cancel();
           continue;
