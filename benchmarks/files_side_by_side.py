@@ -46,20 +46,12 @@ from benchmarks.bench_files import (
     Faces,
 )
 from benchmarks.bench_loader import WHOLE_EPOCH, run
+from benchmarks.reports import print_promises, report
 from benchmarks.side_by_side import medians
 
 MILLION_FOLDERS, MILLION_FILES = 1000, 1000  # in each
 MILLION_BYTES = 64
 MILLION_ROUNDS = 5
-
-
-def report(title: str, rates: dict[str, float], references: list[str]) -> None:
-    """One line per contender: files/s, µs a file, ratios to the references."""
-    print(f"\n{title}")
-    print(" " * 73 + "files/s   us/file" + "".join(f"  {'x ' + name:>26}" for name in references))
-    for name, rate in sorted(rates.items(), key=lambda item: -item[1]):
-        ratios = "".join(f"  {rate / rates[reference]:>26.2f}" for reference in references)
-        print(f"  {name:66} {rate:>11,.0f} {1e6 / rate:>9.2f}{ratios}")
 
 
 def compare_epochs(faces: Faces) -> dict[str, float]:
@@ -130,14 +122,6 @@ def promises(rates: dict[str, float], seconds: dict[str, float]) -> None:
         names = (*GATHERS[:2], *(FILES + loader for loader in LOADED_BY))
         asked += [(f"{name}, x {BARE}", 0.8, "at least", rates[name] / rates[BARE]) for name in names]
     print_promises(asked)
-
-
-def print_promises(asked: list[tuple[str, float, str, float]]) -> None:
-    """(what, figure, "at least" or "at most", what came)."""
-    print("\nasked and got")
-    for what, figure, direction, got in asked:
-        kept = got >= figure if direction == "at least" else got <= figure
-        print(f"  {what:86} {direction} {figure:>6g}: {got:>9.2f}  {'yes' if kept else 'NO'}")
 
 
 # --- a million files --------------------------------------------------------------------------------
