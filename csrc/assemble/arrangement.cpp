@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "base/bytes.h"
@@ -10,11 +11,25 @@
 namespace penstock {
 namespace {
 
+/// Twice as much is copied with each step: the first ones should not be tiny.
+constexpr std::size_t kPatternBytes = 64;
+
+/// \throws std::bad_alloc
+std::int64_t product(std::int64_t a, std::int64_t b) {
+  const auto product = checked_multiply(static_cast<std::uint64_t>(a), static_cast<std::uint64_t>(b));
+  if (!product) throw std::bad_alloc();
+  return static_cast<std::int64_t>(*product);
+}
+
+/// \throws std::bad_alloc
+std::int64_t sum(std::int64_t a, std::int64_t b) {
+  const auto sum = checked_add(static_cast<std::uint64_t>(a), static_cast<std::uint64_t>(b));
+  if (!sum) throw std::bad_alloc();
+  return static_cast<std::int64_t>(*sum);
+}
+
 std::int64_t rounded_up(std::int64_t length, std::int64_t multiple) {
-  const auto rounded =
-      checked_add(static_cast<std::uint64_t>(length), static_cast<std::uint64_t>(multiple - 1));
-  if (!rounded) throw Error(ErrorKind::kArgument, "no row can be padded to such a multiple");
-  return static_cast<std::int64_t>(*rounded) / multiple * multiple;
+  return sum(length, multiple - 1) / multiple * multiple;
 }
 
 }  // namespace
@@ -32,14 +47,22 @@ Arrangement::Arrangement(const Field& field, std::span<const std::int64_t> lengt
   }
   is_one_byte_ = std::all_of(padding_.begin(), padding_.end(),
                              [this](std::byte each) { return each == padding_.front(); });
-  if (!layout.is_packed) {
+  while (padding_.size() < kPatternBytes) padding_.insert(padding_.end(), padding_.begin(), padding_.end());
+  lay_out(lengths);
+}
+
+void Arrangement::lay_out(std::span<const std::int64_t> lengths) {
+  if (!layout_.is_packed) {
     for (const std::int64_t length : lengths) width_ = std::max(width_, kept(length));
-    width_ = rounded_up(width_, layout.multiple);
+    width_ = rounded_up(width_, layout_.multiple);
+    bytes_per_row_ = product(width_, value_bytes_);
+    (void)product(bytes_per_row_, rows_);
     return;
   }
   firsts_.reserve(lengths.size() + 1);
   firsts_.push_back(0);
-  for (const std::int64_t length : lengths) firsts_.push_back(firsts_.back() + kept(length));
+  for (const std::int64_t length : lengths) firsts_.push_back(sum(firsts_.back(), kept(length)));
+  bytes_per_row_ = product(firsts_.back(), value_bytes_) / std::max<std::int64_t>(rows_, 1) + 1;
 }
 
 std::vector<std::int64_t> Arrangement::shape() const {
@@ -58,11 +81,6 @@ std::vector<std::int64_t> Arrangement::shape() const {
 std::int64_t Arrangement::place(std::int64_t position) const noexcept {
   if (layout_.is_packed) return firsts_[static_cast<std::size_t>(position)] * value_bytes_;
   return position * (layout_.batch_first ? width_ : 1) * value_bytes_;
-}
-
-std::int64_t Arrangement::bytes_per_row() const noexcept {
-  if (rows_ == 0) return 0;
-  return value_bytes_ * (layout_.is_packed ? firsts_.back() / rows_ + 1 : width_);
 }
 
 std::byte* Arrangement::put(std::byte* place, const std::byte* values, std::int64_t count) const noexcept {
@@ -90,7 +108,7 @@ std::byte* Arrangement::put_across(std::byte* place, const std::byte* values,
                   static_cast<std::size_t>(value_bytes_));
     }
   }
-  return place + value_bytes_;
+  return width_ == 0 ? place : place + value_bytes_;
 }
 
 void Arrangement::fill(std::byte* to, std::int64_t bytes) const noexcept {

@@ -16,7 +16,8 @@ namespace penstock {
 class Arrangement {
  public:
   /// \param lengths  of the batch's rows, before they are cut
-  /// \throws Error kArgument when the layout or the padding is impossible
+  /// \throws Error kArgument when the layout or the padding is impossible; std::bad_alloc when no memory can
+  /// hold the batch
   Arrangement(const Field& field, std::span<const std::int64_t> lengths, const RaggedLayout& layout,
               Padding padding);
 
@@ -30,7 +31,7 @@ class Arrangement {
   [[nodiscard]] std::int64_t place(std::int64_t position) const noexcept;
 
   /// What a row takes of the buffer, on average.
-  [[nodiscard]] std::int64_t bytes_per_row() const noexcept;
+  [[nodiscard]] std::int64_t bytes_per_row() const noexcept { return bytes_per_row_; }
 
   /// Values that are left of a row of so many.
   [[nodiscard]] std::int64_t kept(std::int64_t length) const noexcept {
@@ -50,6 +51,7 @@ class Arrangement {
 
  private:
   std::byte* put_across(std::byte* place, const std::byte* values, std::int64_t count) const noexcept;
+  void lay_out(std::span<const std::int64_t> lengths);
   void fill(std::byte* to, std::int64_t bytes) const noexcept;
 
   RaggedLayout layout_;
@@ -58,6 +60,7 @@ class Arrangement {
   Padding padding_;
   bool is_one_byte_ = false;  ///< of padding, again and again
   std::int64_t rows_ = 0;
+  std::int64_t bytes_per_row_ = 0;
   std::int64_t width_ = 0;            ///< padded
   std::vector<std::int64_t> firsts_;  ///< packed: of each row's values, and the number of all
 };

@@ -31,7 +31,7 @@ Run look_up(const RunCopy& work, std::int64_t i) noexcept {
 
 }  // namespace
 
-void copy_runs(const RunCopy& borrowed) noexcept {
+void copy_runs(RunCopy& borrowed) noexcept {
   const RunCopy work = borrowed;
   std::array<Run, kFar> coming;
   const auto slot = [](std::int64_t i) { return static_cast<std::size_t>(i & (kFar - 1)); };
@@ -49,6 +49,7 @@ void copy_runs(const RunCopy& borrowed) noexcept {
     if (i + kNear < work.num_rows) bring(i + kNear);
     place = work.arrangement->put(place, run.values, run.count);
   }
+  borrowed.place = place;
 }
 
 }  // namespace penstock

@@ -22,10 +22,10 @@ struct RunCopy {
 
 /// Copies runs of values to their places in a batch, and fills what is left of padded rows.
 ///
-/// Rows are looked up and prefetched ahead of the copy as in copy_rows. Owns nothing and allocates nothing:
-/// safe under the fault guard. Thread-safe.
+/// Advances `place` behind the last row. Rows are looked up and prefetched ahead of the copy as in copy_rows.
+/// Owns nothing and allocates nothing: safe under the fault guard. Thread-safe.
 ///
 /// \pre every row number is in range, and no run passes the end of its shard
-void copy_runs(const RunCopy& work) noexcept;
+void copy_runs(RunCopy& work) noexcept;
 
 }  // namespace penstock

@@ -8,6 +8,7 @@
 #include "assemble/copy_runs.h"
 #include "assemble/gather.h"
 #include "assemble/ragged_batch.h"
+#include "base/bytes.h"
 #include "base/checksum.h"
 #include "base/error.h"
 #include "base/random.h"
@@ -28,7 +29,8 @@ RaggedSource::RaggedSource(std::shared_ptr<Column> values, Offsets offsets)
     : values_(std::move(values)),
       offsets_(std::move(offsets)),
       field_{values_->name(), values_->dtype(), values_->row_shape(), values_->row_bytes(), true},
-      is_run_a_row_(have_rows_end_to_end(*values_) && offsets_.are_within_shards(values_->index())) {
+      have_values_end_to_end_(have_rows_end_to_end(*values_)),
+      are_within_shards_(offsets_.are_within_shards(values_->index())) {
   if (offsets_.all().back() != values_->num_rows()) {
     throw Error(ErrorKind::kSchema, "the offsets are of other values").in_field(field_.name);
   }
@@ -39,7 +41,11 @@ std::vector<std::int64_t> RaggedSource::rows_per_shard() const {
 }
 
 std::int64_t RaggedSource::row_work() const noexcept {
-  return values_->num_rows() / std::max<std::int64_t>(num_rows(), 1) * field_.row_bytes + 1;
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 62U;
+  const std::int64_t values_a_row = values_->num_rows() / std::max<std::int64_t>(num_rows(), 1) + 1;
+  const auto bytes = checked_multiply(static_cast<std::uint64_t>(values_a_row),
+                                      static_cast<std::uint64_t>(field_.row_bytes));
+  return static_cast<std::int64_t>(std::min(bytes.value_or(kMost), kMost));
 }
 
 std::int64_t RaggedSource::length_of(std::size_t /*field*/, std::int64_t row) const noexcept {
@@ -63,7 +69,36 @@ void RaggedSource::gather(std::span<const std::int64_t> rows, const Arrangement&
                           std::byte* place) {
   if (rows.empty()) return;
   (void)values_->views();
-  if (!is_run_a_row_ || !values_->is_plain()) return gather_by_values(rows, arrangement, place);
+  if (!have_values_end_to_end_ || !values_->is_plain()) {
+    place = gather_by_values(rows, arrangement, place);
+  } else if (are_within_shards_) {
+    place = gather_runs(rows, arrangement, place);
+  } else {
+    gather_piecewise(rows, arrangement, place);
+  }
+  values_->check_now_and_then();
+}
+
+/// Rows whose values lie in several files are few, and go the slow way.
+void RaggedSource::gather_piecewise(std::span<const std::int64_t> rows, const Arrangement& arrangement,
+                                    std::byte* place) {
+  const auto is_in_pieces = [this](std::int64_t row) {
+    const std::int64_t length = offsets_.length(row);
+    if (length == 0) return false;
+    const std::int64_t first = offsets_.first(row);
+    return values_->index().locate(first).shard != values_->index().locate(first + length - 1).shard;
+  };
+  for (std::size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
+    const bool in_pieces = is_in_pieces(rows[begin]);
+    do ++end;
+    while (end < rows.size() && is_in_pieces(rows[end]) == in_pieces);
+    const auto alike = rows.subspan(begin, end - begin);
+    place = in_pieces ? gather_by_values(alike, arrangement, place) : gather_runs(alike, arrangement, place);
+  }
+}
+
+std::byte* RaggedSource::gather_runs(std::span<const std::int64_t> rows, const Arrangement& arrangement,
+                                     std::byte* place) {
   RunCopy work{values_->index().locator(),
                values_->views().data(),
                offsets_.all().data(),
@@ -73,13 +108,13 @@ void RaggedSource::gather(std::span<const std::int64_t> rows, const Arrangement&
                place};
   const void* fault = run_guarded([](void* context) { copy_runs(*static_cast<RunCopy*>(context)); }, &work);
   if (fault != nullptr) values_->raise_fault(fault);
-  values_->check_now_and_then();
+  return work.place;
 }
 
 /// Values that are scattered, of the other byte order, or must be read: one by one, through a copy of the
 /// row.
-void RaggedSource::gather_by_values(std::span<const std::int64_t> rows, const Arrangement& arrangement,
-                                    std::byte* place) {
+std::byte* RaggedSource::gather_by_values(std::span<const std::int64_t> rows, const Arrangement& arrangement,
+                                          std::byte* place) {
   std::vector<std::int64_t> numbers;
   std::vector<std::byte> copy;
   for (const std::int64_t row : rows) {
@@ -90,6 +125,7 @@ void RaggedSource::gather_by_values(std::span<const std::int64_t> rows, const Ar
     penstock::gather(*values_, numbers, copy.data());
     place = arrangement.put(place, copy.data(), static_cast<std::int64_t>(numbers.size()));
   }
+  return place;
 }
 
 void RaggedSource::will_need(std::int64_t first, std::int64_t count) {

@@ -45,12 +45,17 @@ class RaggedSource final : public Source {
   [[nodiscard]] std::shared_ptr<Source> followed_by(const Source& other) const override;
 
  private:
-  void gather_by_values(std::span<const std::int64_t> rows, const Arrangement& arrangement, std::byte* place);
+  void gather_piecewise(std::span<const std::int64_t> rows, const Arrangement& arrangement, std::byte* place);
+  std::byte* gather_runs(std::span<const std::int64_t> rows, const Arrangement& arrangement,
+                         std::byte* place);
+  std::byte* gather_by_values(std::span<const std::int64_t> rows, const Arrangement& arrangement,
+                              std::byte* place);
 
   std::shared_ptr<Column> values_;
   Offsets offsets_;
   Field field_;
-  bool is_run_a_row_ = false;  ///< the values of each row lie end to end in their file
+  bool have_values_end_to_end_;  ///< in each file
+  bool are_within_shards_;       ///< no row has values in two files
 };
 
 }  // namespace penstock

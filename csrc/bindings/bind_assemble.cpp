@@ -80,6 +80,9 @@ std::shared_ptr<Table> table_of(const py::sequence& sources) {
   for (const py::handle each : sources) {
     if (py::isinstance<Column>(each)) {
       all.push_back(std::make_shared<ColumnSource>(each.cast<std::shared_ptr<Column>>()));
+    } else if (py::isinstance<Table>(each)) {
+      const auto sources_of_it = each.cast<std::shared_ptr<Table>>()->sources();
+      all.insert(all.end(), sources_of_it.begin(), sources_of_it.end());
     } else {
       all.push_back(each.cast<std::shared_ptr<Source>>());
     }

@@ -44,6 +44,18 @@ void require_rows(const std::string& path, const std::string& field, const Array
       .hint("Choose other arrays with fields=.");
 }
 
+/// One array, or a list of nothing but arrays.
+void require_sequences(const std::string& path, const FileLayout& layout) {
+  const bool is_sequence = layout.container == Container::kSequence;
+  for (std::size_t i = 0; i < layout.arrays.size(); ++i) {
+    if (is_sequence ? layout.arrays[i].name == std::to_string(i) : layout.arrays.size() == 1) continue;
+    throw Error(ErrorKind::kSchema, is_sequence ? "the list holds other things than tensors"
+                                                : "the file holds several arrays, and not in a list")
+        .in_file(path)
+        .found("array '" + layout.arrays[i].name + "'");
+  }
+}
+
 /// Puts a column together, array by array.
 class ColumnBuilder {
  public:
@@ -195,6 +207,7 @@ std::shared_ptr<Column> FileSet::column(const std::string& array, const std::str
 std::shared_ptr<Column> FileSet::values(const std::string& field) const {
   ColumnBuilder builder(field);
   for (const File& file : files_) {
+    require_sequences(file.path, file.layout);
     for (const ArrayLayout& array : file.layout.arrays) {
       builder.add(file.path, array, storage_for(file, array));
     }

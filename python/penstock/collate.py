@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.utils.data._utils import collate as torch_collate
 
 from penstock import _core
 from penstock.device import has_accelerator
-from penstock.errors import SampleError
+from penstock.errors import SampleError, SchemaError
 from penstock.layout import PADDED, Layout, Parts
 from penstock.table import Batch, Sample, Structure, Table, Underway, column_in_memory, require_alike
 
@@ -51,8 +52,8 @@ class Samples(Sequence[Any]):
         self._table = table
         self._rows = rows
         self._underway = underway
+        self._assembler = table  # what the tensors came out of
         self._tensors: list[Tensor] | None = None
-        self._ragged: Sequence[Sequence[Tensor]] | None = None
         self._given: dict[int, tuple[Sample, list[Tensor]]] = {}
 
     def __len__(self) -> int:
@@ -104,31 +105,30 @@ class Samples(Sequence[Any]):
         underway, self._underway = self._underway, None
         if pin_memory and has_accelerator():
             return self._table.batch(self._rows, layout=layout, pin_memory=True)
-        if tensors is not None:
-            return self._table.pack_batch(tensors)
-        if underway is not None and (not self._table.is_ragged or underway.layout == layout):
+        if tensors is not None and self._fits(layout, PADDED):
+            return self._assembler.pack_batch(tensors)
+        if underway is not None and self._fits(layout, underway.layout):
             return underway.batch()
         return self._table.batch(self._rows, layout=layout)
 
+    def _fits(self, wanted: Layout, found: Layout) -> bool:
+        return not self._table.is_ragged or wanted == found
+
     def _of_changed(self, layout: Layout) -> Batch:
         samples = TransformedSamples((_plain(sample) for sample in self), self._table)
-        return collate_samples(samples, samples.ragged, layout)
+        return collate_samples(samples, None, layout, samples.known)
 
     def _row(self, i: int) -> list[Tensor]:
-        """The fields of one sample."""
-        if self._table.is_ragged:
-            return self._ragged_row(i)
+        """The fields of one sample; of different lengths, out of a padded batch."""
         if self._tensors is None:
             underway, self._underway = self._underway, None
-            self._tensors = self._table.gather(self._rows) if underway is None else underway.tensors()
-        return [tensor[i] for tensor in self._tensors]
-
-    def _ragged_row(self, i: int) -> list[Tensor]:
-        if self._ragged is None and i == 0:  # all that torch's default collate looks at
-            return [field[0] for field in self._table.rows(self._rows[:1])]
-        if self._ragged is None:
-            self._ragged = self._table.rows(self._rows)
-        return [field[i] for field in self._ragged]
+            if underway is not None and self._fits(PADDED, underway.layout):
+                self._assembler, self._tensors = underway.table, underway.tensors()
+            else:
+                if self._table.is_ragged:
+                    self._assembler = self._table.laid_out(self._rows, PADDED)
+                self._tensors = self._assembler.gather(self._rows)
+        return self._assembler.row(self._tensors, i)
 
 
 def _was_changed(sample: Sample, fields: list[Tensor]) -> bool:
@@ -184,13 +184,21 @@ for _kind in (_TensorSample, _TupleSample, _DictSample):
 
 
 class TransformedSamples(list[Any]):
-    """Samples that a transform has made, and which of their fields were of different lengths before."""
+    """Samples that a transform has made.
+
+    Attributes:
+        known: Names, or positions, of the fields that were of different lengths before it, and how many
+            dimensions they had.
+    """
 
     def __init__(self, samples: Iterable[Sample], table: Table) -> None:
         super().__init__(samples)
-        by_name = table.structure.kind == "dict"
-        fields = enumerate(zip(table.structure.names, table.fields, strict=True))
-        self.ragged = tuple(name if by_name else i for i, (name, field) in fields if field.is_ragged)
+        structure = table.structure.first or table.structure
+        self.known = {
+            name if structure.kind == "dict" else str(i): 1 + len(field.row_shape)
+            for i, (name, field) in enumerate(zip(table.structure.names, table.fields, strict=True))
+            if field.is_ragged
+        }
 
 
 class Collate:
@@ -246,7 +254,7 @@ class Collate:
         layout: Literal["pad", "pack", "nested", "list"] = "pad",
         *,
         mask: bool = False,
-        ragged: bool | Sequence[str | int] | None = None,
+        ragged: bool | str | int | Sequence[str | int] | None = None,
         pin_memory: bool = False,
     ) -> None:
         self.layout = Layout(
@@ -260,7 +268,7 @@ class Collate:
             padding_side,
             layout,
         )
-        self.ragged = ragged
+        self.ragged = (ragged,) if isinstance(ragged, (str, int)) and not isinstance(ragged, bool) else ragged
         self.pin_memory = pin_memory
 
     def __call__(self, samples: Iterable[Sample]) -> Batch:
@@ -272,10 +280,8 @@ class Collate:
         if isinstance(samples, Samples):
             pin_memory = self.pin_memory and get_worker_info() is None
             return samples.batch(layout=self.layout, pin_memory=pin_memory)
-        ragged = self.ragged
-        if ragged is None and isinstance(samples, TransformedSamples):
-            ragged = samples.ragged or None
-        return collate_samples(list(samples), ragged, self.layout)
+        known = samples.known if isinstance(samples, TransformedSamples) else {}
+        return collate_samples(list(samples), self.ragged, self.layout, known)
 
     def __repr__(self) -> str:
         return f"Collate({self.layout}, ragged={self.ragged}, pin_memory={self.pin_memory})"
@@ -289,18 +295,45 @@ collate = Collate()
 
 
 def collate_samples(
-    samples: list[Sample], ragged: bool | Sequence[str | int] | None, layout: Layout
+    samples: list[Sample],
+    ragged: bool | Sequence[str | int] | None,
+    layout: Layout,
+    known: Mapping[str, int] = MappingProxyType({}),
 ) -> Batch:
-    """Samples of any dataset as a batch: see `Collate`."""
+    """Samples of any dataset as a batch: see `Collate`.
+
+    Args:
+        samples: Of one batch.
+        ragged: As in `Collate`.
+        layout: Of what is ragged.
+        known: Fields that differ in length elsewhere, if they have so many dimensions, and need not here.
+
+    Raises:
+        SchemaError: `ragged` names no field; sequences differ in more than their lengths.
+    """
+    batch = _laid_out_samples(samples, ragged, layout, known)
+    return default_collate(samples) if batch is None else batch
+
+
+def _laid_out_samples(
+    samples: list[Sample],
+    ragged: bool | Sequence[str | int] | None,
+    layout: Layout,
+    known: Mapping[str, int],
+) -> Batch | None:
+    """The batch; nothing where torch's default will do."""
     structure, fields = _taken_apart(samples)
-    chosen = [_is_ragged(name, field, ragged) for name, field in zip(structure.names, fields, strict=True)]
-    if not any(chosen):
-        return default_collate(samples)
+    if isinstance(ragged, Sequence):
+        _require_fields(structure, ragged)
+    parts = [
+        _parts(name, field, ragged, layout, known)
+        for name, field in zip(structure.names, fields, strict=True)
+    ]
+    if all(part is None for part in parts):
+        return None
+    filled = zip(parts, fields, strict=True)
     return structure.pack_parts(
-        [
-            _laid_out(name, field, layout) if is_ragged else {"": default_collate(field)}
-            for name, field, is_ragged in zip(structure.names, fields, chosen, strict=True)
-        ]
+        [{"": default_collate(field)} if part is None else part for part, field in filled]
     )
 
 
@@ -316,20 +349,42 @@ def _taken_apart(samples: list[Sample]) -> tuple[Structure, list[list[Any]]]:
     return Structure("tensor", ("0",)), [samples]
 
 
-def _is_ragged(name: str, field: list[Any], ragged: bool | Sequence[str | int] | None) -> bool:
-    are_sequences = all(isinstance(each, (Tensor, np.ndarray)) and each.ndim > 0 for each in field)
-    if ragged is None:
-        return are_sequences and len({len(each) for each in field}) > 1
-    if isinstance(ragged, bool):
-        return ragged and are_sequences and len(field) > 0
-    return name in map(str, ragged)
+def _require_fields(structure: Structure, ragged: Sequence[str | int]) -> None:
+    for name in ragged:
+        if str(name) not in map(str, structure.names):
+            raise SchemaError(
+                "ragged= names no field of the samples",
+                expected=f"some of {list(structure.names)}",
+                actual=repr(name),
+            )
 
 
-def _laid_out(name: str, field: list[Any], layout: Layout) -> Parts:
+def _parts(
+    name: Any,
+    field: list[Any],
+    ragged: bool | Sequence[str | int] | None,
+    layout: Layout,
+    known: Mapping[str, int],
+) -> Parts | None:
+    """What a field is in the batch; nothing where torch's default will do."""
+    if ragged is None and isinstance(field[0], (Mapping, tuple)):
+        batch = _laid_out_samples(field, None, layout, known)
+        return None if batch is None else {"": batch}
+    if isinstance(ragged, Sequence):
+        return _laid_out(name, field, layout) if str(name) in map(str, ragged) else None
+    if not all(isinstance(each, (Tensor, np.ndarray)) and each.ndim > 0 for each in field):
+        return None
+    is_known = known.get(str(name)) == field[0].ndim
+    if ragged or is_known or (ragged is None and len({len(each) for each in field}) > 1):
+        return _laid_out(name, field, layout)
+    return None
+
+
+def _laid_out(name: Any, field: list[Any], layout: Layout) -> Parts:
     """Sequences of different lengths, through the core."""
-    tensors = [torch.as_tensor(each) for each in field]
-    require_alike(name, tensors)
-    values = column_in_memory(name, torch.cat(tensors))
+    tensors = [each if isinstance(each, Tensor) else torch.from_numpy(np.asarray(each)) for each in field]
+    require_alike(str(name), tensors)
+    values = column_in_memory(str(name), torch.cat(tensors))
     lengths = np.array([len(tensor) for tensor in tensors], np.int64)
     source = _core.RaggedSource.from_lengths(values, lengths)
     table = Table(_core.Table([source]), Structure("dict", ("",)))

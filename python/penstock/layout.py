@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from penstock.errors import ArgumentError, SchemaError
 
 __all__ = ["PADDED", "Layout", "Parts"]
+
+_LARGEST = 1 << 62
 
 Parts: TypeAlias = "dict[str, Any]"
 """What a field is in a batch: by what comes behind its name, the field itself first ("")."""
@@ -34,8 +37,8 @@ class Layout:
         _require_choice("layout", self.layout, ("pad", "pack", "nested", "list"))
         _require_choice("truncation", self.truncation, ("right", "left"))
         _require_choice("padding_side", self.padding_side, ("right", "left"))
-        _require_least("pad_to_multiple", self.pad_to_multiple, 1)
-        _require_least("max_length", self.max_length, 0)
+        for name, least in (("pad_to_multiple", 1), ("max_length", 0)):
+            object.__setattr__(self, name, _at_least(name, getattr(self, name), least))
 
     def as_core(self) -> tuple[bool, bool, bool, bool, int | None, int]:
         """For `_core.Table.in_batch`."""
@@ -49,15 +52,16 @@ class Layout:
         )
 
     def padding(self, dtype: torch.dtype, field: str) -> bytes:
-        """One element of the padding.
+        """One element of the padding; zeros where nothing is padded.
 
         Raises:
             ArgumentError: The dtype has no such value.
         """
-        value: Any = self.padding_value
+        if self.layout != "pad":
+            return bytes(dtype.itemsize)
         try:
-            element = torch.tensor([value], dtype=dtype)
-            fits = dtype.is_floating_point or dtype.is_complex or element.item() == value
+            element = torch.tensor([self.padding_value], dtype=dtype, device="cpu")
+            fits = _is_about(self.padding_value, element)
         except (RuntimeError, TypeError, ValueError, OverflowError):
             fits = False
         if not fits:
@@ -65,7 +69,7 @@ class Layout:
                 "padding_value= is no value of the field's dtype",
                 field=field,
                 expected=str(dtype),
-                actual=repr(value),
+                actual=repr(self.padding_value),
             )
         return element.view(torch.uint8).numpy().tobytes()
 
@@ -91,12 +95,22 @@ class Layout:
 
     def _mask(self, width: int, lengths: Tensor) -> Tensor:
         """True where there is a value."""
-        positions = torch.arange(width)
+        positions = torch.arange(width, device="cpu")
         if self.padding_side == "right":
             mask = positions < lengths[:, None]
         else:
             mask = positions >= width - lengths[:, None]
         return mask if self.batch_first else mask.T.contiguous()
+
+
+def _is_about(value: Any, element: Tensor) -> bool:
+    """Whether the element is that value: exactly, or rounded but no larger than the dtype's largest."""
+    if not (element.dtype.is_floating_point or element.dtype.is_complex):
+        return bool(element.item() == value)
+    kept = element.to(torch.complex128 if element.dtype.is_complex else torch.float64)
+    wanted = torch.tensor([value], dtype=kept.dtype, device="cpu")
+    fits = wanted.isinf() | wanted.isnan() | (wanted.abs() <= torch.finfo(element.dtype).max)
+    return bool((fits & (kept.isnan() == wanted.isnan()) & (kept.isinf() == wanted.isinf())).all())
 
 
 def _sums(lengths: Tensor, dtype: torch.dtype) -> Tensor:
@@ -105,7 +119,7 @@ def _sums(lengths: Tensor, dtype: torch.dtype) -> Tensor:
     Raises:
         SchemaError: They do not fit the dtype.
     """
-    sums = torch.zeros(len(lengths) + 1, dtype=torch.int64)
+    sums = torch.zeros(len(lengths) + 1, dtype=torch.int64, device="cpu")
     torch.cumsum(lengths, 0, out=sums[1:])
     if sums[-1] > torch.iinfo(dtype).max:
         raise SchemaError(
@@ -121,11 +135,14 @@ def _require_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         )
 
 
-def _require_least(name: str, value: Any, least: int) -> None:
+def _at_least(name: str, value: Any, least: int) -> int | None:
     if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArgumentError(f"{name}= is no such number", expected=f"{least} or more", actual=repr(value))
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= value < _LARGEST:
+        raise ArgumentError(
+            f"{name}= is no such number", expected=f"{least} to {_LARGEST - 1}", actual=repr(value)
+        )
+    return operator.index(value)
 
 
 PADDED = Layout()

@@ -18,6 +18,7 @@ from penstock.layout import PADDED, Layout, Parts
 
 __all__ = [
     "Batch",
+    "RaggedBatch",
     "Sample",
     "Structure",
     "Table",
@@ -67,7 +68,10 @@ class Structure:
         """The same where a field may be several things, which then stand beside one another."""
         if self.kind == "dict":
             pairs = zip(self.names, parts, strict=True)
-            return {name + suffix: part for name, field in pairs for suffix, part in field.items()}
+            batch = {name + suffix: part for name, field in pairs for suffix, part in field.items()}
+            if len(batch) < sum(map(len, parts)):
+                raise SchemaError("two fields of the batch have one name", actual=repr(list(self.names)))
+            return batch
         if self.first is not None:
             return [self.first.pack_parts(parts[:-1]), *parts[-1].values()]
         flat = [part for field in parts for part in field.values()]
@@ -145,7 +149,8 @@ class Table:
         self.fields = core.fields
         self.is_ragged = core.is_ragged
         self._is_dlpack = [field.is_dlpack for field in self.fields]
-        self._arrangement: _Arrangement | None = None  # the latest
+        self._arrangement: _Arrangement | None = None  # the latest that was asked for
+        self._split: _Arrangement | None = None  # for single rows
         self._dtypes = [torch_dtype(field) for field in self.fields]
         self._row_shapes = [field.row_shape for field in self.fields]
         self.row_bytes = sum(field.row_bytes for field in self.fields)
@@ -157,14 +162,15 @@ class Table:
         """For each field its rows, one by one."""
         if not self.is_ragged:
             return [tensor.unbind() for tensor in self.gather(indices)]
-        ragged = self._laid_out(indices, _SPLIT)
+        self._split = self._split or _Arrangement(self, _SPLIT)
+        ragged = RaggedBatch(self, indices, self._split)
         return [field[""] for field in ragged.parts_of(ragged.gather(indices))]
 
     def batch(self, indices: Any, *, layout: Layout = PADDED, pin_memory: bool = False) -> Batch:
         """Assemble a batch now; rows of different lengths in this layout."""
         if not self.is_ragged:
             return self.structure.pack_batch(self.gather(indices, pin_memory=pin_memory))
-        ragged = self._laid_out(indices, layout)
+        ragged = self.laid_out(indices, layout)
         return ragged.pack_batch(ragged.gather(indices, pin_memory=pin_memory))
 
     def begin(
@@ -178,24 +184,27 @@ class Table:
         """Have a batch assembled by the core's threads."""
         if not self.is_ragged:
             return Underway(self, indices, layout, pin_memory, drop_cache)
-        return Underway(self._laid_out(indices, layout), indices, layout, pin_memory, drop_cache)
+        return Underway(self.laid_out(indices, layout), indices, layout, pin_memory, drop_cache)
 
     @property
     def usual_layout(self) -> Layout:
         """What was asked for last: a guess for batches that are begun ahead of time."""
         return PADDED if self._arrangement is None else self._arrangement.layout
 
-    def _laid_out(self, indices: Any, layout: Layout) -> _RaggedBatch:
+    def laid_out(self, indices: Any, layout: Layout) -> RaggedBatch:
+        """A batch of a table with rows of different lengths."""
         arrangement = self._arrangement
         if arrangement is None or (arrangement.layout is not layout and arrangement.layout != layout):
-            arrangement = _Arrangement(self, layout)
-            if layout is not _SPLIT:
-                self._arrangement = arrangement
-        return _RaggedBatch(self, indices, arrangement)
+            arrangement = self._arrangement = _Arrangement(self, layout)
+        return RaggedBatch(self, indices, arrangement)
 
     def pack_batch(self, tensors: Sequence[Tensor]) -> Batch:
         """Tensors of a batch put together as a user expects them."""
         return self.structure.pack_batch(tensors)
+
+    def row(self, tensors: Sequence[Tensor], i: int) -> list[Tensor]:
+        """The fields of one row of a batch."""
+        return [tensor[i] for tensor in tensors]
 
     def bytes_of(self, count: int) -> int:
         """What a batch of so many rows takes."""
@@ -287,7 +296,7 @@ class _Arrangement:
         self.is_dlpack = [*table._is_dlpack, *(True for is_ragged in self.ragged if is_ragged)]
 
 
-class _RaggedBatch(Table):
+class RaggedBatch(Table):
     """One batch of a table with rows of different lengths: its own fields, and behind them their lengths."""
 
     def __init__(self, table: Table, indices: Any, arrangement: _Arrangement) -> None:
@@ -299,6 +308,7 @@ class _RaggedBatch(Table):
 
     @property
     def fields(self) -> list[_core.Field]:  # type: ignore[override]
+        """As they are in this batch."""
         return self.core.fields
 
     def parts_of(self, tensors: Sequence[Tensor]) -> list[Parts]:
@@ -311,9 +321,19 @@ class _RaggedBatch(Table):
         ]
 
     def pack_batch(self, tensors: Sequence[Tensor]) -> Batch:
+        """See `Table`."""
         return self.structure.pack_parts(self.parts_of(tensors))
 
+    def row(self, tensors: Sequence[Tensor], i: int) -> list[Tensor]:
+        """See `Table`; of a batch that is padded at the end of its rows."""
+        lengths = iter(tensors[len(self._arranged.ragged) :])
+        return [
+            tensor[i][: next(lengths)[i]] if is_ragged else tensor[i]
+            for tensor, is_ragged in zip(tensors, self._arranged.ragged, strict=False)
+        ]
+
     def bytes_of(self, count: int) -> int:
+        """See `Table`."""
         return sum(math.prod(self._shape(i, count)) * dtype.itemsize for i, dtype in enumerate(self._dtypes))
 
     def _shape(self, i: int, count: int) -> tuple[int, ...]:
@@ -324,6 +344,11 @@ class Underway:
     """A batch that the core's threads assemble. Dropping it calls it off.
 
     Small ones are left for whoever asks: waking a thread would cost more.
+
+    Attributes:
+        table: That of the batch.
+        layout: Of rows of different lengths.
+        bytes: Of the batch.
     """
 
     WORTH_A_THREAD = 1 << 16  # bytes, or other work that takes as long
@@ -331,7 +356,7 @@ class Underway:
     def __init__(
         self, table: Table, indices: Any, layout: Layout, pin_memory: bool, drop_cache: bool
     ) -> None:
-        self._table = table
+        self.table = table
         self._count = len(indices)
         self.layout = layout
         self.bytes = table.bytes_of(self._count)
@@ -359,11 +384,11 @@ class Underway:
         if self._pinned is not None:
             self._core.wait()
             return self._pinned
-        return self._table._from_capsules(self._core.take(), self._count)
+        return self.table._from_capsules(self._core.take(), self._count)
 
     def batch(self) -> Batch:
         """The same, put together."""
-        return self._table.pack_batch(self.tensors())
+        return self.table.pack_batch(self.tensors())
 
 
 def column_in_memory(name: str, tensor: Tensor) -> _core.Column:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from multiprocessing import context
 from typing import Any, TypeAlias
 
@@ -73,207 +75,283 @@ class RaggedDataset(Dataset):
             raise SchemaError("lengths= and offsets= say the same: give one of them")
         if isinstance(values, Mapping):
             structure = _structure(values, fields)
-            asked = [_Field.of_mapping(name, values, lengths, offsets, target) for name in structure.names]
+            asked = _asked_of_mapping(structure.names, values, lengths, offsets, target)
         else:
-            name = fields if isinstance(fields, str) else _VALUES if fields is None else distinct(fields)[0]
-            structure = Structure("tensor", (name,))
-            asked = [_Field(name, values, lengths, offsets)]
-        table = Table(_core.Table([field.open() for field in asked]), structure)
-        super().__init__(table, target=target, transform=transform)
-        self._memory = asked if any(field.is_in_memory for field in asked) else None
-        self._shareable: list[_Field] | None = None
+            if fields is not None and not isinstance(fields, str):
+                raise SchemaError("values= holds one field: its name is a str", actual=repr(fields))
+            structure = Structure("tensor", (fields or _VALUES,))
+            asked = [_Asked(structure.names[0], values, lengths, offsets, is_named=fields is not None)]
+        self._set_parts([_opened(field) for field in asked], structure, target, transform)
+
+    def _set_parts(
+        self,
+        parts: list[_Memory | _core.Table],
+        structure: Structure,
+        target: str | None,
+        transform: Transform | None,
+    ) -> None:
+        core = _core.Table([part.open() if isinstance(part, _Memory) else part for part in parts])
+        super().__init__(Table(core, structure), target=target, transform=transform)
+        self._parts = parts
+        self._shareable: list[_Memory | _core.Table] | None = None
 
     def __reduce__(self) -> Any:
         """Files by their index, memory by its contents."""
-        if self._memory is None:
-            return super().__reduce__()
         return _rebuild, (self._for_another_process(), self.table.structure, self._target, self.transform)
 
-    def _for_another_process(self) -> list[_Field] | None:
+    def _for_another_process(self) -> list[_Memory | _core.Table]:
         """Copies, while a worker process is being started: torch moves what it sends to shared memory."""
-        if context.get_spawning_popen() is None or self._memory is None:
-            return self._memory
+        if context.get_spawning_popen() is None:
+            return self._parts
         if self._shareable is None:
-            self._shareable = [field.copied() for field in self._memory]
+            self._shareable = [part.copied() if isinstance(part, _Memory) else part for part in self._parts]
         return self._shareable
 
 
-def _rebuild(
-    asked: list[_Field], structure: Structure, target: str | None, transform: Transform | None
-) -> RaggedDataset:
+def _rebuild(parts: list[Any], *rest: Any) -> RaggedDataset:
     dataset = RaggedDataset.__new__(RaggedDataset)
-    table = Table(_core.Table([field.open() for field in asked]), structure)
-    Dataset.__init__(dataset, table, target=target, transform=transform)
-    dataset._memory, dataset._shareable = asked, None
+    dataset._set_parts(parts, *rest)
     return dataset
+
+
+# --- what is asked for -----------------------------------------------------------------------------------
+
+
+@dataclass
+class _Asked:
+    """One field: its values, and what tells its samples apart. A fixed one has a row for each."""
+
+    name: str
+    values: Any
+    lengths: Any = None
+    offsets: Any = None
+    is_fixed: bool = False
+    is_named: bool = True  # so that files must hold an array of that name
+
+    @property
+    def is_told_apart(self) -> bool:
+        return self.is_fixed or self.lengths is not None or self.offsets is not None
 
 
 def _structure(values: Mapping[str, Values], fields: str | Sequence[str] | None) -> Structure:
     names = (fields,) if isinstance(fields, str) else distinct(values if fields is None else fields)
     for name in names:
-        if name not in values:
-            raise SchemaError(
-                "fields= names what values= does not", expected=f"one of {list(values)}", actual=repr(name)
-            )
+        _require_known("fields", name, values)
     return Structure("tensor" if isinstance(fields, str) else "dict" if fields is None else "tuple", names)
 
 
-class _Field:
-    """One field: its values, and what tells its samples apart."""
+def _require_known(argument: str, name: str, values: Mapping[str, Any]) -> None:
+    if name not in values:
+        raise SchemaError(
+            f"{argument}= names what values= does not", expected=f"one of {list(values)}", actual=repr(name)
+        )
 
-    def __init__(
-        self,
-        name: str,
-        values: Values,
-        lengths: Numbers | None,
-        offsets: Numbers | None,
-        *,
-        fixed: bool = False,
-    ) -> None:
-        self.name = name
-        self.lengths = lengths
-        self.offsets = offsets
-        self.fixed = fixed
-        self.values: Any = values
-        self.is_in_memory = isinstance(values, (Tensor, np.ndarray)) or _are_tensors(values)
-        if self.is_in_memory:
-            self._take_memory()
 
-    @classmethod
-    def of_mapping(
-        cls, name: str, values: Mapping[str, Values], lengths: Any, offsets: Any, target: str | None
-    ) -> _Field:
-        """The field of that name."""
-        numbers = lengths if offsets is None else offsets
-        if isinstance(numbers, Mapping):
-            numbers = numbers.get(name)
-            fixed = numbers is None
-        else:
-            fixed = name == target if target is not None else name in TARGET_NAMES
-        numbers = None if fixed else numbers
-        if offsets is None:
-            return cls(name, values[name], numbers, None, fixed=fixed)
-        return cls(name, values[name], None, numbers, fixed=fixed)
+def _asked_of_mapping(
+    names: Sequence[str], values: Mapping[str, Any], lengths: Any, offsets: Any, target: str | None
+) -> list[_Asked]:
+    argument, numbers = ("lengths", lengths) if offsets is None else ("offsets", offsets)
+    if isinstance(numbers, Mapping):
+        for name in numbers:
+            _require_known(argument, name, values)
+        given = {name: numbers.get(name) for name in names}
+        fixed = {name for name in names if given[name] is None}
+    else:
+        fixed = {name for name in names if (name in TARGET_NAMES if target is None else name == target)}
+        given = {name: None if name in fixed else numbers for name in names}
+    return [
+        _Asked(name, values[name], is_fixed=name in fixed, **{argument: given[name]}, is_named=False)
+        for name in names
+    ]
 
-    def copied(self) -> _Field:
-        """Another of the same, with tensors of its own."""
-        values = self.values.clone() if self.is_in_memory else self.values
-        return _Field(self.name, values, self.lengths, self.offsets, fixed=self.fixed)
+
+def _opened(field: _Asked) -> _Memory | _core.Table:
+    """Its rows.
+
+    Raises:
+        SchemaError: They are not what was asked for; with the name of the field.
+    """
+    with _named(field.name):
+        values = field.values
+        if isinstance(values, (Tensor, np.ndarray)) or _are_tensors(values):
+            return _in_memory(field)
+        if isinstance(values, Sequence) and _are_numbers(values):
+            return _in_memory(replace(field, values=_as_array(field.name, values)))
+        if not isinstance(values, (str, os.PathLike, Iterable)):
+            raise SchemaError("values must be tensors, arrays or files", actual=repr(values))
+        return _core.Table([_in_files(field)])
+
+
+@contextmanager
+def _named(field: str) -> Iterator[None]:
+    """Errors inside say which field it was."""
+    try:
+        yield
+    except SchemaError as error:
+        error.field = field
+        raise
+
+
+# --- in memory -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """Values in one tensor; with lengths or offsets of rows, or a row each."""
+
+    name: str
+    values: Tensor
+    lengths: Rows | None
+    offsets: Rows | None
 
     def open(self) -> _core.Column | _core.RaggedSource:
-        """Its rows."""
-        try:
-            column = column_in_memory(self.name, self.values) if self.is_in_memory else self._open_files()
-            if self.fixed:
-                return column
+        column = column_in_memory(self.name, self.values)
+        with _named(self.name):
             if self.lengths is not None:
-                return _core.RaggedSource.from_lengths(column, self._lengths(column))
-            if self.offsets is not None:
-                return _core.RaggedSource.from_offsets(column, self._offsets(column))
-        except SchemaError as error:
-            error.field = error.field or self.name
-            raise
-        return _core.RaggedSource.from_lengths(column, column.rows_per_shard)
+                return _core.RaggedSource.from_lengths(column, self.lengths)
+            return column if self.offsets is None else _core.RaggedSource.from_offsets(column, self.offsets)
 
-    def _take_memory(self) -> None:
-        """One tensor of values, and lengths or offsets as an array."""
-        nested: Any = self.values
-        if isinstance(nested, Tensor) and nested.is_nested:
-            if nested.layout == torch.jagged and nested.lengths() is None:  # type: ignore[attr-defined]
-                self.offsets = nested.offsets().numpy()  # type: ignore[attr-defined]
-                self.values = nested.values()
-            else:
-                self.values = nested.unbind()
-        if not isinstance(self.values, (Tensor, np.ndarray)):
-            tensors = require_tensors([_tensor_of(each) for each in self.values])
-            require_alike(self.name, tensors)
-            self.lengths = np.array([len(tensor) for tensor in tensors], np.int64)
-            self.values = torch.cat(tensors)
-        self.values = require_tensors([_tensor_of(self.values)])[0]
-        if not self.fixed and self.lengths is None and self.offsets is None:
-            raise SchemaError(
-                "values in one tensor need lengths= or offsets=",
-                field=self.name,
-                hint="Or give a list of tensors.",
+    def copied(self) -> _Memory:
+        return replace(self, values=self.values.clone())
+
+
+def _in_memory(field: _Asked) -> _Memory:
+    values: Any = field.values
+    if isinstance(values, Tensor) and values.is_nested:
+        jagged: Any = values
+        if values.layout == torch.jagged and jagged.lengths() is None and jagged._ragged_idx == 1:
+            _require_alone(field)
+            return _Memory(
+                field.name, jagged.values().detach(), None, jagged.offsets().numpy().astype(np.int64)
             )
+        values = values.unbind()
+    if not isinstance(values, (Tensor, np.ndarray)):
+        _require_alone(field)
+        tensors = require_tensors([_tensor_of(each) for each in values])
+        require_alike(field.name, tensors)
+        return _Memory(
+            field.name, torch.cat(tensors), np.array([len(each) for each in tensors], np.int64), None
+        )
+    tensor = require_tensors([_tensor_of(values)])[0]
+    if not field.is_told_apart:
+        raise SchemaError("values in one tensor need lengths= or offsets=", hint="Or give a list of tensors.")
+    lengths, offsets = (
+        None if numbers is None else _numbers(name, numbers)[0]
+        for name, numbers in (("lengths", field.lengths), ("offsets", field.offsets))
+    )
+    return _Memory(field.name, tensor, lengths, offsets)
 
-    def _open_files(self) -> _core.Column:
-        paths = [os.fsencode(path) for path in resolve_paths(self.values)]
-        files = _core.FileSet(paths, same_arrays=False)
+
+def _require_alone(field: _Asked) -> None:
+    if field.is_told_apart:
+        raise SchemaError(
+            "sequences that are apart have their lengths",
+            expected="values= alone",
+            actual="a list of tensors or a nested tensor, and lengths=, offsets= or target=",
+        )
+
+
+# --- in files --------------------------------------------------------------------------------------------
+
+
+def _in_files(field: _Asked) -> _core.Column | _core.RaggedSource:
+    paths = resolve_paths(field.values)
+    encoded = [os.fsencode(path) for path in paths]
+    if not field.is_told_apart:
+        files = _core.FileSet(encoded, same_arrays=False)
         files.require_all_usable()
-        if files.container == "mapping" and len(files.names) > 1 and not self._are_told_apart():
-            self._find_beside(files.names)
-        if not self._are_told_apart():
-            return files.values(self.name)
-        files = _core.FileSet(paths)
-        return files.column(files.names[0] if len(files.names) == 1 else self.name, self.name)
+        if files.container != "mapping" or len(files.names) == 1:
+            if _array_of(files, field) not in files.names and files.container != "sequence":
+                raise SchemaError("there is no such array", path=paths[0], actual=repr(files.names))
+            values = files.values(field.name)
+            return _core.RaggedSource.from_lengths(values, values.rows_per_shard)
+        field = _with_arrays_beside(field, paths, files.names)
+    files = _core.FileSet(encoded)
+    files.require_all_usable()
+    column = files.column(_array_of(files, field), field.name)
+    if field.is_fixed:
+        return column
+    if field.lengths is not None:
+        return _core.RaggedSource.from_lengths(column, _lengths_of(column, field.lengths))
+    return _core.RaggedSource.from_offsets(column, _offsets_of(column, field.offsets))
 
-    def _are_told_apart(self) -> bool:
-        return self.fixed or self.lengths is not None or self.offsets is not None
 
-    def _find_beside(self, names: list[str]) -> None:
-        """Lengths or offsets in the files of the values."""
-        if self.name in names and "lengths" in names:
-            self.lengths = self.values
-        elif self.name in names and "offsets" in names:
-            self.offsets = self.values
-        else:
-            raise SchemaError(
-                "the files hold several arrays, and none that tells samples apart",
-                expected=f"{self.name!r}, and 'lengths' or 'offsets'",
-                actual=", ".join(map(repr, names)),
-                hint="Name the values with fields=, and give lengths= or offsets=.",
-            )
+def _array_of(files: _core.FileSet, field: _Asked) -> str:
+    """What the files call it: any name, where they hold one array and nobody has asked for a name."""
+    lone = len(files.names) == 1 and (files.container == "array" or not field.is_named)
+    return files.names[0] if lone else field.name
 
-    def _lengths(self, column: _core.Column) -> Rows:
-        lengths, counts, paths = _numbers("lengths", self.lengths)
-        rows = column.rows_per_shard
-        if len(counts) == len(rows) > 1:  # a file of lengths for each file of values
-            ends = np.cumsum(counts)
-            sums = np.diff(np.concatenate([[0], np.cumsum(lengths)])[np.concatenate([[0], ends])])
-            for path, found, expected in zip(paths, sums, rows, strict=True):
-                if found != expected:
-                    raise SchemaError(
-                        "the lengths do not sum to the number of values",
-                        path=path,
-                        expected=f"{expected}, as in its file of values",
-                        actual=str(found),
-                    )
-        return lengths
 
-    def _offsets(self, column: _core.Column) -> Rows:
-        offsets, counts, paths = _numbers("offsets", self.offsets)
-        rows = column.rows_per_shard
-        if len(counts) != len(rows) or len(rows) == 1:
-            return offsets
-        ends = np.cumsum(counts)  # each file's count from the beginning of its values
-        whole, first = [], 0
-        for path, begin, end, count in zip(paths, ends - counts, ends, rows, strict=True):
-            own = offsets[begin:end]
-            if len(own) == 0 or own[0] != 0 or own[-1] != count:
+def _with_arrays_beside(field: _Asked, paths: list[str], names: list[str]) -> _Asked:
+    """The same, with the lengths or offsets that its files hold."""
+    if field.name in names and "lengths" in names:
+        return replace(field, lengths=paths)
+    if field.name in names and "offsets" in names:
+        return replace(field, offsets=paths)
+    raise SchemaError(
+        "the files hold several arrays, and none that tells samples apart",
+        expected=f"{field.name!r}, and 'lengths' or 'offsets'",
+        actual=", ".join(map(repr, names)),
+        hint="Name the values with fields=, and give lengths= or offsets=.",
+    )
+
+
+def _lengths_of(column: _core.Column, source: Any) -> Rows:
+    lengths, counts, paths = _numbers("lengths", source)
+    rows = column.rows_per_shard
+    if len(counts) == len(rows) > 1:  # a file of lengths for each file of values
+        sums = np.diff(np.concatenate([[0], np.cumsum(lengths)])[np.concatenate([[0], np.cumsum(counts)])])
+        for path, found, expected in zip(paths, sums, rows, strict=True):
+            if found != expected:
                 raise SchemaError(
-                    "offsets begin with 0 and end with the number of values",
+                    "the lengths do not sum to the number of values",
                     path=path,
-                    expected=f"0 to {count}, as in its file of values",
-                    actual=f"{own[0]} to {own[-1]}" if len(own) else "none",
+                    expected=f"{expected}, as in its file of values",
+                    actual=str(found),
                 )
-            whole.append(own[:-1] + first)
-            first += int(count)
-        return np.concatenate([*whole, [first]])
+    return lengths
+
+
+def _offsets_of(column: _core.Column, source: Any) -> Rows:
+    offsets, counts, paths = _numbers("offsets", source)
+    rows = column.rows_per_shard
+    if len(counts) != len(rows) or len(rows) == 1:
+        return offsets
+    ends = np.cumsum(counts)  # each file's count from the beginning of its values
+    whole, first = [], 0
+    for path, begin, end, count in zip(paths, ends - counts, ends, rows, strict=True):
+        own = offsets[begin:end]
+        if len(own) == 0 or own[0] != 0 or own[-1] != count:
+            raise SchemaError(
+                "offsets begin with 0 and end with the number of values",
+                path=path,
+                expected=f"0 to {count}, as in its file of values",
+                actual=f"{own[0]} to {own[-1]}" if len(own) else "none",
+            )
+        whole.append(own[:-1] + first)
+        first += int(count)
+    return np.concatenate([*whole, [first]])
+
+
+# --- numbers ---------------------------------------------------------------------------------------------
 
 
 def _numbers(name: str, source: Any) -> tuple[Rows, Rows, list[str]]:
     """Lengths or offsets, shape (n,), int64; how many each file holds, and the files."""
     paths: list[str] = []
+    if isinstance(source, Iterator):
+        source = list(source)
     if isinstance(source, (Tensor, np.ndarray)) or (isinstance(source, Sequence) and _are_numbers(source)):
-        numbers = np.asarray(source)
+        numbers = _as_array(name, source)
         counts = np.array([len(numbers) if numbers.ndim else 0])
-    else:
+    elif isinstance(source, (str, os.PathLike, Iterable)) and not isinstance(source, (set, frozenset)):
         paths = resolve_paths(source)
         files = _core.FileSet([os.fsencode(path) for path in paths])
         column = files.column(files.names[0] if len(files.names) == 1 else name, name)
         table = Table(_core.Table([column]), Structure("tensor", (name,)))
-        numbers, counts = table.gather(np.arange(column.num_rows))[0].numpy(), column.rows_per_shard
+        numbers, counts = _as_array(name, table.gather(np.arange(column.num_rows))[0]), column.rows_per_shard
+    else:
+        raise SchemaError(f"{name} must be numbers or files of them", actual=type(source).__name__)
     if numbers.ndim != 1 or (numbers.dtype.kind not in "iu" and len(numbers)):
         raise SchemaError(
             f"{name} must be whole numbers, one after another",
@@ -281,6 +359,13 @@ def _numbers(name: str, source: Any) -> tuple[Rows, Rows, list[str]]:
             actual=f"{numbers.dtype} of shape {numbers.shape}",
         )
     return numbers.astype(np.int64), counts, paths
+
+
+def _as_array(name: str, numbers: Any) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(numbers)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SchemaError(f"{name} must be numbers", actual=f"{type(numbers).__name__}: {error}") from error
 
 
 def _are_numbers(source: Sequence[Any]) -> bool:
@@ -299,4 +384,7 @@ def _tensor_of(values: Any) -> Any:
         return values
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        return torch.from_numpy(values)
+        try:
+            return torch.from_numpy(values)
+        except (TypeError, ValueError) as error:
+            raise SchemaError("this is no array that torch can hold", actual=str(error)) from error
