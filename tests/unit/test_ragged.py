@@ -236,7 +236,6 @@ def test_a_jagged_tensor_with_gaps_is_what_it_shows():
     assert_holds(RaggedDataset(nested), rows)
 
 
-@pytest.mark.xfail(strict=True, reason="the values of a transposed jagged tensor are taken for its rows")
 def test_a_jagged_tensor_that_is_ragged_in_its_last_dimension_is_refused_or_right():
     rows = [random_tensor((3, 4)), random_tensor((1, 4), seed=1)]
     nested = torch.nested.nested_tensor(rows, layout=torch.jagged).transpose(1, 2)  # (2, 4, j)
@@ -271,7 +270,6 @@ def test_a_read_only_memmap_is_not_copied(tmp_path):
         pytest.param(np.array([None] * 10), id="objects"),
     ],
 )
-@pytest.mark.xfail(strict=True, reason="numpy arrays that torch does not take raise torch's own errors")
 def test_an_array_that_torch_does_not_take_is_taken_or_refused_by_name(array):
     with contextlib.suppress(penstock.SchemaError):
         assert RaggedDataset(array, lengths=[10])[0].tolist() == array.tolist()
@@ -301,9 +299,6 @@ def test_every_dtype_of_a_format(tmp_path, form):
         assert_holds(RaggedDataset(path, lengths=FLAT), rows)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a padding is made where none is needed, and torch makes none of two half bytes"
-)
 @pytest.mark.parametrize("take", [lambda d: d[2], lambda d: Collate(layout="pack")(d.__getitems__([2]))[0]])
 def test_half_byte_elements_can_be_taken_one_by_one_and_packed(take):
     if not hasattr(torch, "float4_e2m1fn_x2"):
@@ -519,13 +514,11 @@ def test_lists_of_tensors_beside_labels():
     assert dataset.targets.tolist() == list(range(8))
 
 
-@pytest.mark.xfail(strict=True, reason="a list of ints is taken for a list of paths")
 def test_labels_may_be_a_list():
     dataset = RaggedDataset({"x": torch.arange(5), "label": [7, 8]}, lengths=[2, 3])
     assert dataset.targets.tolist() == [7, 8]
 
 
-@pytest.mark.xfail(strict=True, reason="the lengths that are made take the place of a field of that name")
 def test_a_field_is_not_replaced_by_what_stands_beside_another():
     values = {"x": torch.arange(5.0), "x_lengths": torch.tensor([70, 80])}
     with pytest.raises(penstock.SchemaError):  # or both, under names that differ
@@ -685,7 +678,6 @@ def test_relative_paths_are_remembered_whole(tmp_path, monkeypatch):
     assert_holds(pickle.loads(pickled), rows)
 
 
-@pytest.mark.xfail(strict=True, reason="with a field in memory, files are found again by their pattern")
 def test_relative_paths_beside_memory_are_remembered_whole(tmp_path, monkeypatch):
     rows = flat(make_parts())
     write_all("npy", tmp_path / "x", torch.tensor_split(joined(rows), 3))
@@ -695,7 +687,6 @@ def test_relative_paths_beside_memory_are_remembered_whole(tmp_path, monkeypatch
     assert_same(pickle.loads(pickled)[2]["x"], rows[2])
 
 
-@pytest.mark.xfail(strict=True, reason="with a field in memory, files are found again by their pattern")
 def test_files_that_come_later_are_not_of_a_dataset_that_was_pickled(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(3))
     np.save(tmp_path / "b.npy", np.ones(2))
@@ -707,7 +698,6 @@ def test_files_that_come_later_are_not_of_a_dataset_that_was_pickled(tmp_path):
 
 
 @pytest.mark.parametrize("keyword", ["lengths", "offsets"])
-@pytest.mark.xfail(strict=True, reason="paths are asked for twice, and an iterator gives them once")
 def test_paths_may_come_from_an_iterator(tmp_path, keyword):
     counts = [2, 3] if keyword == "lengths" else [0, 2, 5]
     np.savez(tmp_path / "a.npz", values=np.arange(5), **{keyword: np.array(counts)})
@@ -1040,7 +1030,6 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="the transformed samples are taken for the ones before them")
 @pytest.mark.parametrize("kind", TRANSFORMS)
 def test_whatever_a_transform_makes_is_put_together_as_from_any_dataset(kind):
     transform, of_dict = TRANSFORMS[kind]
@@ -1067,7 +1056,6 @@ def test_a_transform_that_fails_names_the_row():
 # what torch is told elsewhere ------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="padding, sums and masks are made on torch's default device")
 @pytest.mark.parametrize("options", ["default", "both", "pack", "list"])
 def test_another_default_device_changes_no_batch(options):
     dataset = RaggedDataset({"x": VALUES, "label": LABELS}, lengths=MANY)

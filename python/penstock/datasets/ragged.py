@@ -175,7 +175,7 @@ def _opened(field: _Asked) -> _Memory | _core.Table:
         values = field.values
         if isinstance(values, (Tensor, np.ndarray)) or _are_tensors(values):
             return _in_memory(field)
-        if isinstance(values, Sequence) and _are_numbers(values):
+        if isinstance(values, Sequence) and len(values) > 0 and _are_numbers(values):
             return _in_memory(replace(field, values=_as_array(field.name, values)))
         if not isinstance(values, (str, os.PathLike, Iterable)):
             raise SchemaError("values must be tensors, arrays or files", actual=repr(values))
