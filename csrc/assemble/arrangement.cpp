@@ -29,7 +29,9 @@ std::int64_t sum(std::int64_t a, std::int64_t b) {
 }
 
 std::int64_t rounded_up(std::int64_t length, std::int64_t multiple) {
-  return sum(length, multiple - 1) / multiple * multiple;
+  const auto most = checked_add(static_cast<std::uint64_t>(length), static_cast<std::uint64_t>(multiple - 1));
+  if (!most) throw Error(ErrorKind::kArgument, "no row can be padded to such a multiple");
+  return static_cast<std::int64_t>(*most) / multiple * multiple;
 }
 
 }  // namespace
@@ -62,7 +64,7 @@ void Arrangement::lay_out(std::span<const std::int64_t> lengths) {
   firsts_.reserve(lengths.size() + 1);
   firsts_.push_back(0);
   for (const std::int64_t length : lengths) firsts_.push_back(sum(firsts_.back(), kept(length)));
-  bytes_per_row_ = product(firsts_.back(), value_bytes_) / std::max<std::int64_t>(rows_, 1) + 1;
+  if (rows_ > 0) bytes_per_row_ = product(firsts_.back(), value_bytes_) / rows_ + 1;
 }
 
 std::vector<std::int64_t> Arrangement::shape() const {
@@ -80,7 +82,7 @@ std::vector<std::int64_t> Arrangement::shape() const {
 
 std::int64_t Arrangement::place(std::int64_t position) const noexcept {
   if (layout_.is_packed) return firsts_[static_cast<std::size_t>(position)] * value_bytes_;
-  return position * (layout_.batch_first ? width_ : 1) * value_bytes_;
+  return position * (layout_.batch_first ? width_ : std::min<std::int64_t>(width_, 1)) * value_bytes_;
 }
 
 std::byte* Arrangement::put(std::byte* place, const std::byte* values, std::int64_t count) const noexcept {

@@ -11,7 +11,6 @@
 #include <cstring>
 #include <mutex>
 #include <numeric>
-#include <ranges>
 #include <utility>
 
 #include "base/checksum.h"
@@ -339,11 +338,17 @@ FileField FileIndex::array(std::int64_t file, std::size_t field) const {
 }
 
 std::optional<std::int64_t> FileIndex::find(std::string_view name) const noexcept {
-  const auto files = std::views::iota(std::int64_t{0}, num_files());
-  const auto found =
-      std::ranges::partition_point(files, [&](std::int64_t file) { return this->name(file) < name; });
-  if (found == files.end() || this->name(*found) != name) return std::nullopt;
-  return *found;
+  std::int64_t low = 0;
+  for (std::int64_t high = num_files(); low < high;) {
+    const std::int64_t middle = low + (high - low) / 2;
+    if (this->name(middle) < name) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  if (low == num_files() || this->name(low) != name) return std::nullopt;
+  return low;
 }
 
 bool FileIndex::is_settled() const noexcept {
