@@ -9,4 +9,5 @@ PYBIND11_MODULE(_core, module) {
   penstock::bind_assemble(module);
   penstock::bind_files(module);
   penstock::bind_loader(module);
+  penstock::bind_samples(module);
 }

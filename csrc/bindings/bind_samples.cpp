@@ -1,0 +1,164 @@
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "assemble/batch_buffer.h"
+#include "base/error.h"
+#include "bindings/array_views.h"
+#include "bindings/bind.h"
+#include "bindings/gil.h"
+#include "bindings/tensors.h"
+#include "index/strided.h"
+
+namespace py = pybind11;
+
+namespace penstock {
+namespace {
+
+constexpr std::size_t kWorthTheGil = 1 << 18;  ///< bytes: a copy that takes some 30 us
+
+/// Contiguous bytes that are to be copied.
+struct Piece {
+  std::byte* to;
+  const std::byte* from;
+  std::size_t bytes;
+};
+
+DType bits_of(std::int64_t item_bytes) {
+  switch (item_bytes) {
+    case 1: return DType::kUInt8;
+    case 2: return DType::kUInt16;
+    case 4: return DType::kUInt32;
+    case 8: return DType::kUInt64;
+    default: return DType::kComplex128;
+  }
+}
+
+/// A list or tuple of arrays, and the tensor that they are copied into, one after another.
+class Assembly {
+ public:
+  /// \throws Error kSchema unless `values` is a list or tuple with something in it and `out` is contiguous
+  Assembly(const py::object& values, const py::capsule& out)
+      : values_(require_items(values)), out_(out), viewer_(PyTuple_GET_ITEM(values_.ptr(), 0)) {
+    total_bytes_ = out_.item_bytes();
+    for (const std::int64_t length : out_.shape()) total_bytes_ *= length;
+    row_bytes_ = out_.shape().empty() || out_.shape()[0] == 0 ? 0 : total_bytes_ / out_.shape()[0];
+    to_ = out_.require_contiguous(total_bytes_);
+  }
+
+  /// Copies every value as one row. \returns how many fit before the first that does not
+  std::size_t stack() {
+    if (out_.shape().empty() || out_.shape()[0] != static_cast<std::int64_t>(values_.size())) misfit();
+    pieces_.reserve(values_.size());
+    return each([this](const ArrayView& view) {
+      if (!fits(view.shape())) return false;
+      add(view, 1);
+      return true;
+    });
+  }
+
+  /// Copies the rows of all values, the first `begin` left out, until the tensor is full.
+  /// \returns how many values fit before the first that does not
+  std::size_t concatenate(std::int64_t begin) {
+    if (out_.shape().empty() || begin < 0) misfit();
+    std::int64_t skip = begin;
+    std::int64_t wanted = out_.shape()[0];
+    const std::size_t done = each([&](ArrayView& view) {
+      if (view.num_dims == 0 || view.lengths[0] < skip || !fits(view.shape().subspan(1))) return false;
+      view.data += skip * view.strides[0];
+      view.lengths[0] = std::min(view.lengths[0] - skip, wanted);
+      wanted -= view.lengths[0];
+      skip = 0;
+      add(view, view.lengths[0]);
+      return true;
+    });
+    if (done == values_.size() && wanted != 0) misfit();
+    return done;
+  }
+
+ private:
+  /// A tuple of them: looking at a value may run Python code, which could change a list.
+  static py::tuple require_items(const py::object& values) {
+    const bool is_sequence = PyList_CheckExact(values.ptr()) != 0 || PyTuple_CheckExact(values.ptr()) != 0;
+    if (is_sequence && PySequence_Fast_GET_SIZE(values.ptr()) > 0) return py::tuple(values);
+    throw Error(ErrorKind::kSchema, "there is nothing to put together").needed("a list with arrays");
+  }
+
+  [[noreturn]] static void misfit() { throw Error(ErrorKind::kSchema, "the output tensor does not fit"); }
+
+  [[nodiscard]] bool fits(std::span<const std::int64_t> row_shape) const {
+    const std::span<const std::int64_t> expected = std::span(out_.shape()).subspan(1);
+    return viewer_.item_bytes() == out_.item_bytes() && std::ranges::equal(row_shape, expected);
+  }
+
+  template <typename Take>
+  std::size_t each(Take&& take) {
+    ArrayView view;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled as far as it is used
+    for (std::size_t i = 0; i < values_.size(); ++i) {
+      if (!viewer_.view(PyTuple_GET_ITEM(values_.ptr(), i), view) || !take(view)) return i;
+    }
+    copy_pieces();
+    return values_.size();
+  }
+
+  /// So many rows. What does not lie end to end is copied at once.
+  void add(const ArrayView& view, std::int64_t rows) {
+    const auto bytes = static_cast<std::size_t>(rows * row_bytes_);
+    if (lies_end_to_end(view, viewer_.item_bytes())) {
+      pieces_.push_back({to_, view.data, bytes});
+    } else {
+      copy_strided(view);
+    }
+    to_ += bytes;
+  }
+
+  void copy_strided(const ArrayView& view) const {
+    const RowLayout layout{0, {view.strides.begin(), view.strides.begin() + view.num_dims}, false};
+    StridedRow(layout, view.shape(), bits_of(viewer_.item_bytes())).copy(to_, view.data);
+  }
+
+  void copy_pieces() const {
+    if (total_bytes_ < static_cast<std::int64_t>(kWorthTheGil)) return copy_now();
+    const GilReleased unlocked;
+    copy_now();
+  }
+
+  void copy_now() const noexcept {
+    for (const Piece& piece : pieces_) {
+      if (piece.bytes > 0) std::memcpy(piece.to, piece.from, piece.bytes);
+    }
+  }
+
+  py::tuple values_;
+  BorrowedTensor out_;
+  ArrayViewer viewer_;
+  std::int64_t total_bytes_ = 0;
+  std::int64_t row_bytes_ = 0;
+  std::byte* to_ = nullptr;
+  std::vector<Piece> pieces_;
+};
+
+std::size_t stack_rows(const py::object& values, const py::capsule& out) {
+  return Assembly(values, out).stack();
+}
+
+std::size_t concatenate_rows(const py::object& chunks, std::int64_t begin, const py::capsule& out) {
+  return Assembly(chunks, out).concatenate(begin);
+}
+
+py::capsule batch_bytes(std::size_t count) {
+  return to_capsule(BatchBuffer(count), Field{"", DType::kUInt8, {}, 1}, static_cast<std::int64_t>(count));
+}
+
+}  // namespace
+
+void bind_samples(py::module_& module) {
+  module.def("stack_rows", &stack_rows, py::arg("values"), py::arg("out"));
+  module.def("concatenate_rows", &concatenate_rows, py::arg("chunks"), py::arg("begin"), py::arg("out"));
+  module.def("batch_bytes", &batch_bytes, py::arg("count"));
+}
+
+}  // namespace penstock
