@@ -3,12 +3,14 @@
 from penstock.collate import Collate, Samples, collate
 from penstock.config import get_num_threads, set_num_threads, show_config
 from penstock.datasets import (
+    ClassStreams,
     ConcatDataset,
     Dataset,
     Field,
     FileDataset,
     Raw,
     ShardDataset,
+    StreamDataset,
     Subset,
     TensorDataset,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "BlockShuffleSampler",
     "ClassIndex",
     "ClassSampler",
+    "ClassStreams",
     "Collate",
     "ConcatDataset",
     "Convert",
@@ -71,6 +74,7 @@ __all__ = [
     "ShardError",
     "ShuffleSampler",
     "StratifiedBatchSampler",
+    "StreamDataset",
     "Subset",
     "TensorDataset",
     "WeightedSampler",

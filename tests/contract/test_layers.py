@@ -17,11 +17,11 @@ FLOORS = [
     {"datasets"},
     {"splits"},
     {"samplers"},
-    {"collate"},
+    {"collate", "stacking"},
     {"report"},
     {"device"},
     {"transforms"},
-    {"config", "progress"},
+    {"background", "config", "progress"},
     {"errors", "_core"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}

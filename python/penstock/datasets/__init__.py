@@ -1,17 +1,22 @@
 """What there is to load from."""
 
 from penstock.datasets.base import ConcatDataset, Dataset, Field, Subset
+from penstock.datasets.class_streams import ClassStream, ClassStreams
 from penstock.datasets.files import FileDataset
 from penstock.datasets.shards import Raw, ShardDataset
+from penstock.datasets.stream import StreamDataset
 from penstock.datasets.tensors import TensorDataset
 
 __all__ = [
+    "ClassStream",
+    "ClassStreams",
     "ConcatDataset",
     "Dataset",
     "Field",
     "FileDataset",
     "Raw",
     "ShardDataset",
+    "StreamDataset",
     "Subset",
     "TensorDataset",
 ]

@@ -35,7 +35,7 @@ __all__ = ["ByClass", "ConcatDataset", "Dataset", "Field", "Subset"]
 
 Rows = npt.NDArray[np.int64]
 
-_TARGET_NAMES = ("label", "labels", "target", "targets", "y", "class")
+TARGET_NAMES = ("label", "labels", "target", "targets", "y", "class")
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
     def _target_field(self) -> str | None:
         if self._target is not None:
             return self._target
-        names = [field.name for field in self.schema if field.name in _TARGET_NAMES and field.shape == ()]
+        names = [field.name for field in self.schema if field.name in TARGET_NAMES and field.shape == ()]
         return names[0] if names else None
 
     def _read_targets(self) -> Rows:
