@@ -132,6 +132,8 @@ class RunAhead(Iterator[T], Generic[T]):
     ) -> None:
         self._make: Callable[[Stop], Iterator[T]] | None = make
         self._bytes_of = bytes_of
+        self._depth = depth
+        self._taken: list[int] = []  # bytes of what the thread has not heard of yet
         self._ended = False
         ready: SimpleQueue[Any] = SimpleQueue()
         made: list[Iterator[T]] = []
@@ -163,7 +165,10 @@ class RunAhead(Iterator[T], Generic[T]):
             if item.failure is not None:
                 raise item.failure
             raise StopIteration
-        self.thread.inbox.put(self._bytes_of(item))
+        self._taken.append(self._bytes_of(item))
+        if 2 * len(self._taken) >= self._depth or self._ready.empty():
+            taken, self._taken = self._taken, []  # not one by one: to wake a thread costs as much as a batch
+            self.thread.inbox.put(taken)
         return item  # type: ignore[no-any-return]
 
     def close(self) -> None:
@@ -195,4 +200,4 @@ def _produce(
             taken = thread.inbox.get()
             if taken is None:
                 return
-            count, total = count - 1, total - taken
+            count, total = count - len(taken), total - sum(taken)

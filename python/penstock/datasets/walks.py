@@ -7,11 +7,11 @@ import inspect
 import time
 import warnings
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
+from operator import itemgetter
 from types import GeneratorType
 from typing import Any, Literal, Protocol
 
@@ -33,6 +33,7 @@ __all__ = ["ChunkWalk", "ItemWalk", "Labels", "Recipe", "Walk", "batches_of", "h
 
 _PIECE_S = 0.005  # of a source's time between two looks at whether to stop
 _DRAWN = 4096  # random numbers at a time
+_PLAIN = {int, str, bool}  # types of labels
 
 How = Literal["iterable", "plain", "positional", "keywords"]
 """How a source becomes an iterable: it is one, or it is called, without arguments or with its shard."""
@@ -75,18 +76,18 @@ class Labels:
             hint="Name their field with target=.",
         )
 
-    def reader(self) -> Callable[[Any], Any]:
-        """What reads the label of a sample, for samples that are all put together alike."""
-        key: Any = None
+    def reader(self) -> Callable[[list[Any]], list[Any]]:
+        """What reads the labels of samples that are all put together alike."""
+        get: Any = None
 
-        def label_of(sample: Any) -> Any:
-            nonlocal key
-            if key is None:
-                key = self.key(sample)
-            label = sample[key]
-            return label if type(label) is int else plain_label(label)
+        def labels_of(samples: list[Any]) -> list[Any]:
+            nonlocal get
+            if get is None:
+                get = itemgetter(self.key(samples[0]))
+            labels = list(map(get, samples))
+            return labels if set(map(type, labels)) <= _PLAIN else list(map(plain_label, labels))
 
-        return label_of
+        return labels_of
 
 
 def plain_label(label: Any) -> Any:
@@ -124,11 +125,14 @@ class Kept:
         """The samples among these that are of one of the classes."""
         if self._before is not None:
             items = self._before.of_items(items, stop)
-        label_of = self._labels.reader()
+        label_of: Any = None
         for item in items:
             if stop():
                 return
-            if label_of(item) in self._classes:
+            if label_of is None:
+                label_of = itemgetter(self._labels.key(item))
+            label = label_of(item)
+            if (label if type(label) in _PLAIN else plain_label(label)) in self._classes:
                 yield item
 
     def of_chunks(self, chunks: Iterator[Any], stop: Stop) -> Iterator[Any]:
@@ -240,7 +244,7 @@ def shard_of() -> tuple[int, int]:
     worker = get_worker_info()
     if worker is None:
         return rank, world
-    return rank * worker.num_workers + worker.id, world * worker.num_workers
+    return worker.id * world + rank, world * worker.num_workers  # a rank's share whatever its workers
 
 
 def rank_of() -> tuple[int, int]:
@@ -291,11 +295,11 @@ class Source:
             opened.load_state_dict(state)
         items: Any = iter(opened)
         stateful = [each for each in (opened, items) if _has_state(each)]
-        self._owner = stateful[0] if stateful else None
-        if state is not None and self._owner is None:
+        self._owner: Any = next(iter(stateful), None)
+        if state is not None and not stateful:
             raise ArgumentError("the state holds a source's own state, and this source takes none")
         if state is not None and not owns:
-            self._owner.load_state_dict(state)
+            stateful[0].load_state_dict(state)
         self._generator = items if isinstance(items, GeneratorType) else None
         if recipe.how in ("iterable", "plain") and num_shards > 1:
             items = islice(items, shard if state is None else num_shards - 1, None, num_shards)
@@ -361,6 +365,8 @@ class _Walk(Iterator[Any]):
         self._stop = stop
         self._source: Source | None = None
         self._ended = False
+        self._failure: Exception | None = None  # to be raised after what came before it
+        self._pace = 1  # items that a source makes in a few milliseconds
         self._share = recipe.share(shard, num_shards)
         self.items: int = start.get("items", 0)
 
@@ -380,6 +386,39 @@ class _Walk(Iterator[Any]):
         """Open the source: in the thread that walks."""
         self._source = Source(self._recipe, self._shard, self._num_shards, self._start.get("source"))
         return self._source
+
+    def _some(self, items: Iterator[Any], most: int) -> list[Any]:
+        """What comes in a few milliseconds: at least one; none at the end, or to stop.
+
+        What the source raises is raised after what it yielded before.
+        """
+        some: list[Any] = []
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        if self._stop():
+            return some
+        before = time.perf_counter()
+        try:
+            some.extend(islice(items, min(self._pace, most)))
+        except Exception as failure:
+            if not some:
+                raise
+            self._failure = failure
+        is_quick = time.perf_counter() - before < _PIECE_S
+        self._pace = min(2 * self._pace, 1 << 20) if is_quick else max(1, self._pace // 2)
+        return some
+
+    @abstractmethod
+    def piece(self, count: int) -> list[Any]:
+        """Some of the next samples: what takes a few milliseconds to make; none at the end, or to stop."""
+
+    def take(self, count: int) -> list[Any]:
+        """See `Walk`."""
+        taken = self.piece(count)
+        while len(taken) < count and (piece := self.piece(count - len(taken))):
+            taken += piece
+        return taken
 
     def close(self) -> None:
         """Let go of the source."""
@@ -409,7 +448,6 @@ class ItemWalk(_Walk):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._samples: Iterator[Any] | None = None
-        self._piece = 1
 
     def __next__(self) -> Any:
         try:
@@ -420,20 +458,14 @@ class ItemWalk(_Walk):
         self.items += 1
         return sample
 
-    def take(self, count: int) -> list[Any]:
-        """See `Walk`. In pieces of a few milliseconds of the source's time, to be told to stop in between."""
-        samples = self._samples or self._begin()
-        taken: list[Any] = []
-        while len(taken) < count and not self._ended and not self._stop():
-            wanted = min(self._piece, count - len(taken))
-            before = time.perf_counter()
-            piece = list(islice(samples, wanted))
-            is_quick = time.perf_counter() - before < _PIECE_S
-            self._piece = min(2 * self._piece, 1 << 20) if is_quick else max(1, self._piece // 2)
-            self._ended = len(piece) < wanted
-            taken += piece
-        self.items += len(taken)
-        return taken
+    def piece(self, count: int) -> list[Any]:
+        """See `_Walk`."""
+        if self._ended:
+            return []
+        piece = self._some(self._samples or self._begin(), count)
+        self._ended = not piece and not self._stop()
+        self.items += len(piece)
+        return piece
 
     def batch(self, count: int, stacker: Stacker) -> tuple[Any, int]:
         """See `Walk`."""
@@ -481,34 +513,18 @@ def _shuffled(samples: Iterator[Any], size: int, key: list[int], stop: Stop) -> 
         yield from map(buffer.__getitem__, order.tolist())
 
 
-@dataclass(slots=True)
-class _Chunk:
-    """A chunk with rows that are still to come.
-
-    Attributes:
-        data: Its arrays.
-        rows: How many.
-        first: The number of the first in the stream.
-        before: The source's own state before this chunk.
-        samples: Its rows that are still to come, where they are wanted one by one.
-    """
-
-    data: Any
-    rows: int
-    first: int
-    before: Any
-    samples: Iterator[Any] | None = None
-
-
 class ChunkWalk(_Walk):
     """A pass over chunks, which are cut to batches."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._chunks: Iterator[Any] | None = None
-        self._held: deque[_Chunk] = deque()
-        self._given = 0  # rows of the first one
+        self._held: list[Any] = []  # chunks with rows that are still to come
+        self._lengths: list[int] = []  # of these
+        self._before: list[Any] = []  # the source's own state before each, where it has one
+        self._given = 0  # rows of the first
         self._rows = 0  # still to come, of all
+        self._singles: Iterator[Any] | None = None  # rows of the first, where they are wanted one by one
         self._is_exhausted = False  # there are no more chunks
 
     def __next__(self) -> Any:
@@ -516,49 +532,47 @@ class ChunkWalk(_Walk):
             return sample
         raise StopIteration
 
-    def take(self, count: int) -> list[Any]:
-        """See `Walk`."""
-        taken: list[Any] = []
-        while len(taken) < count and (self._rows or self._pull()):
-            chunk = self._held[0]
-            if chunk.samples is None:
-                chunk.samples = iter(rows_of(chunk.data)[self._given :])
-            piece = list(islice(chunk.samples, count - len(taken)))
-            self._give(len(piece))
-            taken += piece
-        return taken
+    def piece(self, count: int) -> list[Any]:
+        """See `_Walk`."""
+        if not self._rows and not self._pull(1):
+            return []
+        if self._singles is None:
+            self._singles = iter(rows_of(self._held[0])[self._given :])
+        piece = list(islice(self._singles, count))
+        self._give(len(piece))
+        return piece
 
     def batch(self, count: int, stacker: Stacker) -> tuple[Any, int]:
         """See `Walk`."""
-        while self._rows < count and self._pull():
+        while self._rows < count and self._pull(count - self._rows):
             pass
         count = min(count, self._rows)
         if count == 0:
             return None, 0
         needed, rows = 0, -self._given
         while rows < count:
-            rows += self._held[needed].rows
+            rows += self._lengths[needed]
             needed += 1
-        chunks = list(islice(self._held, needed))
-        batch = stacker.join(
-            [each.data for each in chunks], self._given, count, [each.first for each in chunks]
-        )
+        firsts = accumulate(self._lengths[: needed - 1], initial=self.items - self._given)
+        batch = stacker.join(self._held[:needed], self._given, count, list(firsts))
         self._give(count)
         return batch, count
 
-    def _pull(self) -> bool:
-        """One more chunk; not at the end, or when told to stop."""
+    def _pull(self, rows: int) -> bool:
+        """Some more chunks, to have so many more rows or fewer; not at the end, or when told to stop."""
         chunks = self._chunks or self._begin()
         while not self._is_exhausted and not self._stop():
             before = self._own_state()
-            chunk = next(chunks, self)
-            if chunk is self:
+            most = rows // self._lengths[-1] if before is None and self._lengths else 1
+            some = self._some(chunks, max(1, most))
+            lengths = list(map(chunk_rows, some))
+            if not some and not self._stop():
                 self._is_exhausted, self._ended = True, self._rows == 0
-                return False
-            rows = chunk_rows(chunk)
-            if rows:
-                self._held.append(_Chunk(chunk, rows, self.items + self._rows, before))
-                self._rows += rows
+            if sum(lengths):
+                self._held += some
+                self._lengths += lengths
+                self._before += [before] * len(some)
+                self._rows += sum(lengths)
                 return True
         return False
 
@@ -567,15 +581,20 @@ class ChunkWalk(_Walk):
         self.items += count
         self._rows -= count
         self._given += count
-        while self._held and self._given >= self._held[0].rows:
-            self._given -= self._held.popleft().rows
+        done = 0
+        while done < len(self._held) and self._given >= self._lengths[done]:
+            self._given -= self._lengths[done]
+            done += 1
+        if done:
+            del self._held[:done], self._lengths[:done], self._before[:done]
+            self._singles = None
         self._ended = self._is_exhausted and self._rows == 0
 
     def _own_state(self) -> Any:
         return None if self._source is None else self._source.state()
 
     def _exact(self) -> dict[str, Any]:
-        state = self._held[0].before if self._held else self._own_state()
+        state = self._before[0] if self._held else self._own_state()
         return {} if state is None else {"source": state, "skip": self._given}
 
     def _begin(self) -> Iterator[Any]:
@@ -585,7 +604,7 @@ class ChunkWalk(_Walk):
         self._chunks = chunks
         skip = self._start.get("skip", 0) if "source" in self._start else self.items
         self.items -= skip
-        while skip and (self._rows or self._pull()):
+        while skip and (self._rows or self._pull(skip)):
             some = min(skip, self._rows)
             self._give(some)
             skip -= some
