@@ -1,5 +1,7 @@
 #include "bindings/array_views.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string_view>
 
 namespace py = pybind11;
@@ -25,10 +27,7 @@ const DLPackExchangeAPI* exchange_api_of(PyTypeObject* type) {
 }
 
 bool is_in_host_memory(const DLTensor& tensor) noexcept {
-  for (const std::int32_t device : kHostDevices) {
-    if (tensor.device.device_type == device) return true;
-  }
-  return false;
+  return std::ranges::find(kHostDevices, tensor.device.device_type) != std::end(kHostDevices);
 }
 
 bool operator==(const DLDataType& a, const DLDataType& b) noexcept {

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cstring>
-#include <limits>
-#include <optional>
+#include <functional>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -37,17 +37,21 @@ DType bits_of(std::int64_t item_bytes) {
   }
 }
 
+std::int64_t bytes_of(std::span<const std::int64_t> shape, std::int64_t item_bytes) noexcept {
+  return std::accumulate(shape.begin(), shape.end(), item_bytes, std::multiplies<>());
+}
+
 /// A list or tuple of arrays, and the tensor that they are copied into, one after another.
 class Assembly {
  public:
   /// \throws Error kSchema unless `values` is a list or tuple with something in it and `out` is contiguous
   Assembly(const py::object& values, const py::capsule& out)
-      : values_(require_items(values)), out_(out), viewer_(PyTuple_GET_ITEM(values_.ptr(), 0)) {
-    total_bytes_ = out_.item_bytes();
-    for (const std::int64_t length : out_.shape()) total_bytes_ *= length;
-    row_bytes_ = out_.shape().empty() || out_.shape()[0] == 0 ? 0 : total_bytes_ / out_.shape()[0];
-    to_ = out_.require_contiguous(total_bytes_);
-  }
+      : values_(require_items(values)),
+        out_(out),
+        viewer_(PyTuple_GET_ITEM(values_.ptr(), 0)),
+        total_bytes_(bytes_of(out_.shape(), out_.item_bytes())),
+        row_bytes_(out_.shape().empty() || out_.shape()[0] == 0 ? 0 : total_bytes_ / out_.shape()[0]),
+        to_(out_.require_contiguous(total_bytes_)) {}
 
   /// Copies every value as one row. \returns how many fit before the first that does not
   std::size_t stack() {
@@ -83,7 +87,7 @@ class Assembly {
   /// A tuple of them: looking at a value may run Python code, which could change a list.
   static py::tuple require_items(const py::object& values) {
     const bool is_sequence = PyList_CheckExact(values.ptr()) != 0 || PyTuple_CheckExact(values.ptr()) != 0;
-    if (is_sequence && PySequence_Fast_GET_SIZE(values.ptr()) > 0) return py::tuple(values);
+    if (is_sequence && PySequence_Fast_GET_SIZE(values.ptr()) > 0) return {values};
     throw Error(ErrorKind::kSchema, "there is nothing to put together").needed("a list with arrays");
   }
 
@@ -135,9 +139,9 @@ class Assembly {
   py::tuple values_;
   BorrowedTensor out_;
   ArrayViewer viewer_;
-  std::int64_t total_bytes_ = 0;
-  std::int64_t row_bytes_ = 0;
-  std::byte* to_ = nullptr;
+  std::int64_t total_bytes_;
+  std::int64_t row_bytes_;
+  std::byte* to_;
   std::vector<Piece> pieces_;
 };
 

@@ -34,9 +34,13 @@ class Stacker:
 
     Args:
         pin_memory: Make tensors in pinned memory when there is an accelerator. Default: False.
+
+    Attributes:
+        bytes: Of the tensors of the latest batch.
     """
 
     def __init__(self, *, pin_memory: bool = False) -> None:
+        self.bytes = 0
         self._pin = pin_memory and has_accelerator()
         self._known: dict[str, Any] = {}  # by field: what its values were so far
         self._rows: Sequence[int] = ()  # of the values at hand
@@ -55,6 +59,7 @@ class Stacker:
         Raises:
             SchemaError: A sample is unlike those before it, or cannot be made a tensor.
         """
+        self.bytes = 0
         self._rows = range(row, row + len(samples))
         self._arrays = self._stacked
         return self._column(samples, "")
@@ -74,6 +79,7 @@ class Stacker:
         Raises:
             SchemaError: A chunk is unlike those before it.
         """
+        self.bytes = 0
         self._rows = rows
         self._arrays = functools.partial(self._joined, begin=begin, count=count)
         return self._column(chunks, "")
@@ -94,20 +100,23 @@ class Stacker:
     def _stacked(self, values: Values, field: str) -> Any:
         first = values[0]
         out = self._room(first.dtype, (len(values), *first.shape))
-        capsule = None if out is None else _capsule(out)
-        if capsule is None or _core.stack_rows(values, capsule) < len(values):
+        capsule = _capsule(out)
+        if out is None or capsule is None or _core.stack_rows(values, capsule) < len(values):
             self._require_alike(values, field, lambda value: value.shape)
             return self._others(values, field)
+        self.bytes += out.nbytes
         return out
 
     def _joined(self, values: Values, field: str, *, begin: int, count: int) -> Any:
         first = values[0]
         out = self._room(first.dtype, (count, *first.shape[1:]))
-        capsule = None if out is None else _capsule(out)
-        if capsule is None or _core.concatenate_rows(values, begin, capsule) < len(values):
+        capsule = _capsule(out)
+        if out is None or capsule is None or _core.concatenate_rows(values, begin, capsule) < len(values):
             self._require_alike(values, field, lambda value: ("rows", *value.shape[1:]))
             joined = torch.cat([torch.as_tensor(value) for value in values])[begin : begin + count]
+            self.bytes += joined.nbytes
             return joined.pin_memory() if self._pin else joined
+        self.bytes += out.nbytes
         return out
 
     def _numbers(self, values: Values, kind: type, field: str) -> Any:
@@ -120,6 +129,7 @@ class Stacker:
                 tensor = torch.from_numpy(np.array(values))
         except (OverflowError, TypeError):  # torch has its own words for it
             return self._others(values, field)
+        self.bytes += tensor.nbytes
         return tensor.pin_memory() if self._pin else tensor
 
     def _sequences(self, values: Values, kind: type, field: str) -> Any:
@@ -154,6 +164,7 @@ class Stacker:
                 row=self._rows[0],
                 hint="Give the loader a collate_fn that puts such samples together.",
             ) from error
+        self.bytes += batch_bytes(batch)
         return map_tensors(batch, Tensor.pin_memory) if self._pin else batch
 
     def _room(self, dtype: Any, shape: tuple[int, ...]) -> Tensor | None:
@@ -205,7 +216,9 @@ def _words(kind: type, detail: Any) -> str:
     return kind.__name__ if detail is None else f"{kind.__name__} of {detail}"
 
 
-def _capsule(out: Tensor) -> Any:
+def _capsule(out: Tensor | None) -> Any:
+    if out is None:
+        return None
     try:
         return torch.utils.dlpack.to_dlpack(out)
     except (BufferError, RuntimeError):  # DLPack has no such dtype

@@ -563,7 +563,7 @@ class ChunkWalk(_Walk):
         chunks = self._chunks or self._begin()
         while not self._is_exhausted and not self._stop():
             before = self._own_state()
-            most = rows // self._lengths[-1] if before is None and self._lengths else 1
+            most = rows // max(1, self._lengths[-1]) if before is None and self._lengths else 1
             some = self._some(chunks, max(1, most))
             lengths = list(map(chunk_rows, some))
             if not some and not self._stop():
@@ -648,7 +648,7 @@ def batches_of(
             if count == 0 or (drop_last and count < batch_size):
                 return
             done_ns = time.perf_counter_ns()
-            size = batch_bytes(batch)
+            size = stacker.bytes if collate_fn is None else batch_bytes(batch)
             yield Produced(batch, None, count, size, begun_ns, done_ns, walk.state())
     finally:
         walk.close()
