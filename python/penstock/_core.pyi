@@ -224,6 +224,11 @@ class Pending(metaclass=_Bound):
 
 def stack_rows(values: list[Any] | tuple[Any, ...], out: _Capsule) -> int: ...  # how many fit
 def concatenate_rows(chunks: list[Any] | tuple[Any, ...], begin: int, out: _Capsule) -> int: ...  # likewise
+def stack_numbers(values: list[Any] | tuple[Any, ...], out: _Capsule) -> int: ...  # likewise
+def columns(samples: list[Any] | tuple[Any, ...]) -> list[tuple[Any, ...]] | None: ...
+def sort_by_label(
+    samples: list[Any], key: Any, lists: dict[Any, list[Any]]
+) -> tuple[int, int]: ...  # how many were sorted, and how many of these have no list
 def batch_bytes(count: int) -> _Capsule: ...  # (count,), uint8
 def num_processors() -> int: ...
 def num_threads() -> int: ...

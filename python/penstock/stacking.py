@@ -22,7 +22,7 @@ __all__ = ["Stacker", "batch_bytes", "chunk_rows", "map_chunk", "rows_of"]
 Values: TypeAlias = "list[Any] | tuple[Any, ...]"
 
 _RECYCLED = 1 << 16  # bytes from which on fresh memory costs more than recycled
-_NUMBERS: dict[type, Any] = {float: np.float64, int: np.int64, bool: np.bool_}
+_NUMBERS = {float: torch.float64, int: torch.int64, bool: torch.bool}
 
 
 class Stacker:
@@ -121,29 +121,28 @@ class Stacker:
 
     def _numbers(self, values: Values, kind: type, field: str) -> Any:
         self._require_known(field, (kind, None))
-        self._require_one_type(values, kind, field)
-        try:
-            if kind in _NUMBERS:
-                tensor = torch.from_numpy(np.fromiter(values, _NUMBERS[kind], len(values)))
-            else:
-                tensor = torch.from_numpy(np.array(values))
-        except (OverflowError, TypeError):  # torch has its own words for it
+        if kind in _NUMBERS:
+            out = self._room(_NUMBERS[kind], (len(values),))
+            if out is not None and _core.stack_numbers(values, _capsule(out)) == len(values):
+                self.bytes += out.nbytes
+                return out
+        self._require_one_type(values, field)
+        if _torch_dtype(np.dtype(kind)) is None or kind in _NUMBERS:  # torch has its own words for it
             return self._others(values, field)
+        tensor = torch.from_numpy(np.array(values))
         self.bytes += tensor.nbytes
         return tensor.pin_memory() if self._pin else tensor
 
     def _sequences(self, values: Values, kind: type, field: str) -> Any:
         self._require_known(field, (kind, len(values[0])))
-        self._require_one_type(values, kind, field)
-        try:
-            columns = list(zip(*values, strict=True))
-        except ValueError:
+        columns = _core.columns(values)
+        if columns is None:
             self._require_alike(values, field, len)
-            raise
+            return self._others(values, field)
         return [self._column(column, f"{field}.{i}" if field else str(i)) for i, column in enumerate(columns)]
 
     def _dicts(self, values: Values, field: str) -> Any:
-        self._require_one_type(values, dict, field)
+        self._require_one_type(values, field)
         batch = {}
         for key in values[0]:
             try:
@@ -183,7 +182,7 @@ class Stacker:
         if before != now:
             self._refuse(field, 0, _words(*before), _words(*now))
 
-    def _require_one_type(self, values: Values, kind: type, field: str) -> None:
+    def _require_one_type(self, values: Values, field: str) -> None:
         if len(set(map(type, values))) > 1:
             self._require_alike(values, field, lambda value: None)
 

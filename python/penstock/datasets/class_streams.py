@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch.utils.data
 from torch.utils.data import get_worker_info
 
+from penstock import _core
 from penstock.background import Stop, Thread, never
 from penstock.datasets.walks import ChunkWalk, ItemWalk, Labels, plain_label
 from penstock.errors import ArgumentError, PenstockError
@@ -124,6 +127,19 @@ class ClassStream(torch.utils.data.IterableDataset[Any]):
         return f"ClassStream({self.label!r})"
 
 
+_Taken = deque[tuple[Label, "int | None"]]
+"""Of which classes how many samples were taken; None: its consumer is gone."""
+
+
+def _all_of(taken: _Taken) -> list[tuple[Label, int | None]]:
+    """All that is in there, and no longer is; another thread may be doing the same."""
+    found = []
+    with suppress(IndexError):
+        while True:
+            found.append(taken.popleft())
+    return found
+
+
 class _End:
     """In the place of samples: there are no more, or this is why."""
 
@@ -147,9 +163,12 @@ class _SharedPass:
         self._desks = {label: _Desk() for label in streams}
         self._begun: set[Label] = set()
         self._open: set[Label] = set()
-        sorter = _Sorter(streams, self._desks)
+        self._taken: _Taken = deque()  # what the thread has not heard of yet
+        sorter = _Sorter(streams, self._desks, self._taken)
         self.thread = Thread(sorter.run, "penstock: streams by class")
         self._is_running = False
+        self._num_taken = 0
+        self._most_taken = streams._buffer // 2 if streams._on_full == "block" else 0
 
     def takes(self, label: Label) -> bool:
         """Whether this class has not been begun yet in this pass, and can be."""
@@ -168,12 +187,22 @@ class _SharedPass:
             self.thread.start()
 
     def took(self, label: Label, count: int) -> None:
-        self.thread.inbox.put((label, count))
+        """Samples were taken. Not told one by one: to wake a thread costs as much as a batch."""
+        self._taken.append((label, count))
+        self._num_taken += count
+        if self._num_taken > self._most_taken:
+            self.tell()
+
+    def tell(self) -> None:
+        """Have the thread hear of all that was taken, by whichever consumer."""
+        self._num_taken = 0
+        if taken := _all_of(self._taken):
+            self.thread.inbox.put(taken)
 
     def close(self, label: Label) -> None:
         """The consumer of a class wants no more."""
         self._open.discard(label)
-        self.thread.inbox.put((label, None))
+        self.thread.inbox.put([(label, None)])
         if not self._open and len(self._begun) == len(self._desks):
             self.thread.stop()
 
@@ -241,6 +270,8 @@ class ClassWalk(Iterator[Any]):
             return False
         self._shared.start()
         desk = self._desk
+        if desk.ready.empty():
+            self._shared.tell()
         desk.taker, desk.is_waiting = threading.get_ident(), True
         try:
             some = desk.ready.get()
@@ -261,10 +292,12 @@ class ClassWalk(Iterator[Any]):
 class _Sorter:
     """Sorts samples by class in a thread, and waits, drops or fails where a desk is full."""
 
-    def __init__(self, streams: ClassStreams, desks: dict[Label, _Desk]) -> None:
+    def __init__(self, streams: ClassStreams, desks: dict[Label, _Desk], taken: _Taken) -> None:
+        self._taken = taken
         self._begin = streams._begin
         self._on_full = streams._on_full
-        self._labels_of = streams._labels.reader()
+        self._labels = streams._labels
+        self._key: Any = None
         self._desks = desks
         self._room = dict.fromkeys(desks, streams._buffer)
         self._buffer = streams._buffer
@@ -291,16 +324,16 @@ class _Sorter:
 
     def _sort(self, samples: list[Any], thread: Thread) -> None:
         found: dict[Label, list[Any]] = {label: [] for label in self._desks}
-        add = {label: some.append for label, some in found.items()}
-        get = add.get
-        passed_over = 0
-        for label, sample in zip(self._labels_of(samples), samples, strict=True):
-            keep = get(label)
-            if keep is None:
-                passed_over += 1
+        if self._key is None:
+            self._key = self._labels.key(samples[0])
+        done, others = _core.sort_by_label(samples, self._key, found)
+        for sample in samples[done:]:  # with labels that are arrays, or numpy's numbers
+            some = found.get(plain_label(sample[self._key]))
+            if some is None:
+                others += 1
             else:
-                keep(sample)
-        self._passed_over[0] += passed_over
+                some.append(sample)
+        self._passed_over[0] += others
         while not thread.inbox.empty():
             self._heed(thread.inbox.get())
         rest = {label: self._deliver(label, some) for label, some in found.items() if some}
@@ -330,14 +363,12 @@ class _Sorter:
             )
         return later
 
-    def _heed(self, message: Any) -> None:
-        if message is None:
-            return
-        label, count = message
-        if count is None:
-            self._closed.add(label)
-        else:
-            self._room[label] += count
+    def _heed(self, messages: list[tuple[Label, int | None]] | None) -> None:
+        for label, count in messages or ():
+            if count is None:
+                self._closed.add(label)
+            else:
+                self._room[label] += count
 
     def _wait_for_room(self, label: Label, thread: Thread) -> None:
         """Until the consumer of a class takes some, or is gone."""
@@ -346,7 +377,9 @@ class _Sorter:
             try:
                 self._heed(thread.inbox.get(timeout=_LOOK_S))
             except Empty:
-                self._require_no_deadlock(label)
+                self._heed(_all_of(self._taken))
+                if self._room[label] == 0:
+                    self._require_no_deadlock(label)
                 if not warned and time.monotonic() - begun > _PATIENCE_S:
                     warned = True
                     warnings.warn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import time
 import warnings
 from abc import abstractmethod
@@ -76,19 +77,6 @@ class Labels:
             hint="Name their field with target=.",
         )
 
-    def reader(self) -> Callable[[list[Any]], list[Any]]:
-        """What reads the labels of samples that are all put together alike."""
-        get: Any = None
-
-        def labels_of(samples: list[Any]) -> list[Any]:
-            nonlocal get
-            if get is None:
-                get = itemgetter(self.key(samples[0]))
-            labels = list(map(get, samples))
-            return labels if set(map(type, labels)) <= _PLAIN else list(map(plain_label, labels))
-
-        return labels_of
-
 
 def plain_label(label: Any) -> Any:
     """A label as an int or a string.
@@ -96,15 +84,14 @@ def plain_label(label: Any) -> Any:
     Raises:
         SchemaError: It is not one number or string.
     """
-    if isinstance(label, (torch.Tensor, np.ndarray, np.generic)):
-        try:
-            return label.item()
-        except (RuntimeError, ValueError):
-            shape = tuple(label.shape)
-            raise SchemaError(
-                "a class label must be one number", actual=f"an array of shape {shape}"
-            ) from None
-    return label
+    if isinstance(label, (torch.Tensor, np.ndarray, np.generic)) and math.prod(label.shape) == 1:
+        label = label.item()
+    if isinstance(label, (int, str, float, bytes)):
+        return label
+    found = (
+        f"{type(label).__name__} of shape {tuple(label.shape)}" if hasattr(label, "shape") else repr(label)
+    )
+    raise SchemaError("a class label must be one number or string", actual=found)
 
 
 class Kept:
