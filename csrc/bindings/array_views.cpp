@@ -54,10 +54,7 @@ bool lies_end_to_end(const ArrayView& view, std::int64_t item_bytes) noexcept {
 }
 
 ArrayViewer::ArrayViewer(PyObject* first)
-    : type_(Py_TYPE(first)),
-      descr_(py::dtype::of<std::uint8_t>()),
-      requires_grad_("requires_grad"),
-      is_neg_("is_neg") {
+    : type_(Py_TYPE(first)), descr_(py::dtype::of<std::uint8_t>()), is_neg_("is_neg") {
   if (py::isinstance<py::array>(first)) {
     open_array(py::reinterpret_borrow<py::array>(first));
   } else {
@@ -74,8 +71,11 @@ void ArrayViewer::open_array(const py::array& first) {
 
 void ArrayViewer::open_tensor(PyObject* first) {
   exchange_api_ = exchange_api_of(type_);
+  if (exchange_api_ == nullptr) return;
+  const py::object property = py::getattr(reinterpret_cast<PyObject*>(type_), "requires_grad", py::none());
   DLTensor tensor{};
-  if (exchange_api_ == nullptr || !borrow(first, tensor)) return;
+  if (Py_TYPE(property.ptr()) != &PyGetSetDescr_Type || !borrow(first, tensor)) return;
+  requires_grad_ = reinterpret_cast<const PyGetSetDescrObject*>(property.ptr());
   dtype_ = tensor.dtype;
   const std::int64_t bits = std::int64_t{tensor.dtype.bits} * tensor.dtype.lanes;
   if (bits % 8 == 0 && dtype_.code != kComplexCode) item_bytes_ = bits / 8;
@@ -117,7 +117,7 @@ bool ArrayViewer::view_array(PyObject* object, ArrayView& view) const {
 
 bool ArrayViewer::view_tensor(PyObject* object, ArrayView& view) const {
   DLTensor tensor{};
-  if (!is_false(PyObject_GetAttr(object, requires_grad_.ptr()))) return false;
+  if (!is_false(requires_grad_->d_getset->get(object, requires_grad_->d_getset->closure))) return false;
   if (!borrow(object, tensor) || !is_in_host_memory(tensor) || !(tensor.dtype == dtype_)) return false;
   view.data = static_cast<const std::byte*>(tensor.data) + tensor.byte_offset;
   view.num_dims = static_cast<std::size_t>(tensor.ndim);
