@@ -12,5 +12,6 @@ void bind_assemble(pybind11::module_& module);
 void bind_files(pybind11::module_& module);
 void bind_tokens(pybind11::module_& module);
 void bind_loader(pybind11::module_& module);
+void bind_samples(pybind11::module_& module);
 
 }  // namespace penstock

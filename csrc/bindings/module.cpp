@@ -10,4 +10,5 @@ PYBIND11_MODULE(_core, module) {
   penstock::bind_files(module);
   penstock::bind_tokens(module);
   penstock::bind_loader(module);
+  penstock::bind_samples(module);
 }

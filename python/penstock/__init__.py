@@ -3,6 +3,7 @@
 from penstock.collate import Collate, Samples, collate
 from penstock.config import get_num_threads, set_num_threads, show_config
 from penstock.datasets import (
+    ClassStreams,
     ConcatDataset,
     Dataset,
     Field,
@@ -10,6 +11,7 @@ from penstock.datasets import (
     RaggedDataset,
     Raw,
     ShardDataset,
+    StreamDataset,
     Subset,
     TensorDataset,
     TokenDataset,
@@ -51,6 +53,7 @@ __all__ = [
     "BlockShuffleSampler",
     "ClassIndex",
     "ClassSampler",
+    "ClassStreams",
     "Collate",
     "ConcatDataset",
     "Convert",
@@ -76,6 +79,7 @@ __all__ = [
     "ShardError",
     "ShuffleSampler",
     "StratifiedBatchSampler",
+    "StreamDataset",
     "Subset",
     "TensorDataset",
     "TokenDataset",

@@ -204,6 +204,7 @@ class Produced:
         bytes: How large it was in host memory.
         begun_ns: When its assembly began, in ns as of `time.perf_counter_ns`. Default: 0, not known.
         done_ns: When it ended.
+        state: Of the stream it was made from, to go on after it. Default: None, of no stream.
     """
 
     batch: Any
@@ -212,6 +213,7 @@ class Produced:
     bytes: int = 0
     begun_ns: int = 0
     done_ns: int = 0
+    state: dict[str, Any] | None = None
 
 
 def moved_ahead(produced: Iterable[Produced], mover: Mover, ahead: int) -> Iterator[Produced]:

@@ -10,21 +10,26 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.utils.data
 
 from penstock import _core
+from penstock.background import RunAhead, Stop, Thread, never
 from penstock.collate import Collate, collate
 from penstock.config import get_num_threads, set_num_threads
-from penstock.datasets import Dataset
+from penstock.datasets import ClassStream, Dataset, StreamDataset
+from penstock.datasets.walks import batches_of
 from penstock.device import BATCHES_AHEAD, Device, Mover, Produced, has_accelerator, moved_ahead
 from penstock.errors import ArgumentError
+from penstock.layout import PADDED
 from penstock.report import Meter
 from penstock.samplers import BatchSampler, ClassIndex, SequentialSampler, ShuffleSampler
 from penstock.samplers.base import BatchOrder, Ordered, Pass, Sampler, at_least
 from penstock.samplers.classes import Label, Targets
 from penstock.splits import subset_of
+from penstock.stacking import Stacker
 from penstock.table import Batch, Underway
 
 __all__ = ["DataLoader", "class_loaders"]
@@ -38,7 +43,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     No worker processes, no shared memory, no thread for pinning; every epoch starts at once. That is so with
     `num_workers=0`, a Penstock dataset without a `transform` and the default `collate_fn` (or a
-    `penstock.Collate`); anything else is loaded as torch does it, with Penstock's samplers. Breaking off, an
+    `penstock.Collate`). A `StreamDataset` is run once, in a thread, ahead of the loop, as is its
+    `collate_fn`. Anything else is loaded as torch does it, with Penstock's samplers. Breaking off, an
     exception or dropping the iterator calls off what was begun. A batch that fails raises where its turn
     comes; the ones before it arrive, and so do those after it.
 
@@ -152,6 +158,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             Mover(device)  # to say now that there is no such device
         self._yielded = 0  # batches of the present pass
         self._skip = 0  # batches of the next one that a state says are done
+        self._stream_state: dict[str, Any] | None = None  # after the latest batch of a stream
         self._meter = Meter()
 
     def __iter__(self) -> Any:
@@ -159,6 +166,9 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         self._meter = Meter(self.trace)
         if self._is_native():
             produced = self._assembled(islice(self._index_batches(), skip, None))
+        elif self._is_streamed():
+            self._stream_state = None
+            produced = self._streamed(skip)
         else:
             produced = self._loaded(skip)
         if self.device is not None:
@@ -169,7 +179,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     def set_epoch(self, epoch: int) -> None:
         """Make this the next epoch of the sampler, if it knows epochs."""
-        orders: tuple[Any, ...] = (self._order(), self.sampler, self.batch_sampler)
+        orders: tuple[Any, ...] = (self._order(), self.sampler, self.batch_sampler, self.dataset)
         for order in orders:
             if hasattr(order, "set_epoch"):
                 order.set_epoch(epoch)
@@ -180,14 +190,18 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
         With one of Penstock's samplers it may be continued on another number of ranks, and at once. With any
         other the batches are counted, and their indices skipped, so the sampler must make the same ones
-        again. A Penstock dataset is told from others by its `fingerprint`.
+        again. A Penstock dataset is told from others by its `fingerprint`. A `StreamDataset` says where it is
+        in its own words; what its source adds to them is the source's.
         """
         order = self._order()
-        return {
+        state = {
             "sampler": None if order is None else order.state_dict(),
             "batches": self._yielded,
             "dataset": self._dataset_fingerprint(),
         }
+        if self._is_streamed() and isinstance(self.dataset, StreamDataset):
+            state["stream"] = self._stream_state or self.dataset.next_state()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there: the next `iter()` begins with the batch after it.
@@ -209,6 +223,10 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             )
         if order is not None:
             order.load_state_dict(sampler)  # type: ignore[arg-type]
+        elif self._is_streamed() and isinstance(self.dataset, StreamDataset):
+            self.dataset.load_state_dict(state.get("stream"))  # type: ignore[arg-type]
+            self._stream_state = None
+            self._skip = self._yielded = batches if state["stream"]["items"] else 0
         else:
             self._skip = batches
 
@@ -231,6 +249,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         """What a loop that waits can do."""
         if self.num_workers > 0:
             return "raise num_workers, or load natively with num_workers=0"
+        if self._is_streamed():
+            return "the source is slower than the loop; have it yield chunks, with batched=True, or wait less"
         if not self._is_native():
             return "use num_workers, or a Penstock dataset without a transform, which is loaded natively"
         threads, processors = get_num_threads(), _core.num_processors()
@@ -250,6 +270,12 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             and type(self.collate_fn) is Collate
             and self.batch_sampler is not None
         )
+
+    def _is_streamed(self) -> bool:
+        kind: Any = type(self.dataset)
+        is_ours = issubclass(kind, (StreamDataset, ClassStream))
+        plain = (StreamDataset.__iter__, ClassStream.__iter__)  # a subclass may have an idea of its own
+        return is_ours and kind.__iter__ in plain and self.num_workers == 0 and self.batch_size is not None
 
     def _order(self) -> Ordered | None:
         """The order of samples or batches underneath, if it is ours."""
@@ -299,6 +325,35 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             else:
                 yield Produced(batch, None, samples, underway.bytes, *underway.times())
 
+    def _streamed(self, skip: int) -> Iterator[Produced]:
+        """Batches of a stream: made in a thread of its own, or of what such a thread has sorted by class."""
+        stream: Any = self.dataset
+        collate_fn: Any = self.collate_fn
+        is_default = collate_fn is torch.utils.data.default_collate or (
+            type(collate_fn) is Collate and collate_fn.ragged is None and collate_fn.layout == PADDED
+        )
+        pin_memory = self.pin_memory or (is_default and getattr(collate_fn, "pin_memory", False))
+
+        def begin(stop: Stop) -> Iterator[Produced]:
+            return batches_of(
+                stream.begin(stop),
+                self.batch_size or 1,
+                stop,
+                drop_last=self.drop_last,
+                collate_fn=None if is_default else collate_fn,
+                stacker=Stacker(pin_memory=pin_memory),
+            )
+
+        if isinstance(stream, ClassStream):
+            yield from islice(_ending(begin(never)), skip, None)
+            return
+        ahead = RunAhead(begin, self._depth, _BYTES_AHEAD, lambda each: each.bytes, _THREADS.get(self))
+        _THREADS[self] = ahead.thread
+        try:
+            yield from _ending(ahead)
+        finally:
+            ahead.close()
+
     def _loaded(self, skip: int) -> Iterator[Produced]:
         """Batches that torch's own loader makes."""
         order = self._order()
@@ -311,14 +366,21 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             next(batches, None)
         return _caught(batches, samples)
 
-    def _passed(self, walk: Pass | None) -> None:
+    def _passed(self, walk: Pass | None, stream_state: dict[str, Any] | None) -> None:
         """A batch is yielded now, or raises; those that were taken from the order beyond it are not."""
         self._yielded += 1
+        self._stream_state = stream_state or self._stream_state
         if walk is not None:
             walk.seen = self._yielded * self._turns_per_batch()
 
+    def _ended(self) -> None:
+        """An epoch is over; a stream's next one begins at its front."""
+        if self._is_streamed():
+            self._yielded, self._stream_state = 0, None
+
 
 _CUTTERS = (torch.utils.data.BatchSampler, BatchSampler)
+_THREADS: WeakKeyDictionary[DataLoader, Thread] = WeakKeyDictionary()  # the latest that ran a loader's stream
 
 
 class _Epoch(Iterator[Batch]):
@@ -336,10 +398,11 @@ class _Epoch(Iterator[Batch]):
         each = next(self._produced, None)
         if each is None:
             self._meter.write_trace()
+            self._loader._ended()
             raise StopIteration
         if self._walk is None and self._order is not None:
             self._walk = self._order._pass
-        self._loader._passed(self._walk)
+        self._loader._passed(self._walk, each.state)
         if each.failure is not None:
             raise each.failure
         self._meter.add(each, asked_ns)
@@ -415,6 +478,14 @@ def _caught(batches: Iterator[Any], samples: int) -> Iterator[Produced]:
             yield Produced(None, failure)
         else:
             yield Produced(batch, None, samples)
+
+
+def _ending(produced: Iterator[Produced]) -> Iterator[Produced]:
+    """The same batches; an exception takes its turn like one, and is the last."""
+    try:
+        yield from produced
+    except Exception as failure:
+        yield Produced(None, failure)
 
 
 def _transformed(produced: Iterator[Produced], transform: Callable[[Any], Any]) -> Iterator[Produced]:

@@ -17,12 +17,12 @@ FLOORS = [
     {"datasets"},
     {"splits"},
     {"samplers"},
-    {"collate"},
+    {"collate", "stacking"},
     {"table"},
     {"report"},
     {"device"},
     {"layout", "transforms"},
-    {"config", "progress"},
+    {"background", "config", "progress"},
     {"errors", "_core"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
