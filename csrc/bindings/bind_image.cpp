@@ -176,7 +176,7 @@ py::tuple decode_image(const py::bytes& data, const std::string& mode, std::int3
   }
   py::array pixels = new_array(image.pixels);
   copy_to(image.pixels, static_cast<std::uint8_t*>(pixels.mutable_data()));
-  return py::make_tuple(std::move(pixels), image.num_warnings, image.first_warning);
+  return py::make_tuple(std::move(pixels), image.report.num_warnings, image.report.first_warning);
 }
 
 std::unique_ptr<ImagePipeline> new_pipeline(const std::string& mode, std::int32_t channels, std::int32_t bits,
@@ -229,7 +229,8 @@ py::tuple run_pipeline(const ImagePipeline& self, const py::bytes& data, const s
     buffer = BatchBuffer(size);
     self.finish(image, plan, {buffer.data(), size});
   }
-  return py::make_tuple(to_capsule(std::move(buffer), field, 1), image.num_warnings, image.first_warning);
+  return py::make_tuple(to_capsule(std::move(buffer), field, 1), image.report.num_warnings,
+                        image.report.first_warning);
 }
 
 }  // namespace

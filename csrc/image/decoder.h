@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "base/bytes.h"
@@ -40,12 +41,14 @@ struct ImageInfo {
   std::int32_t orientation = 1;  ///< EXIF's, 1 to 8; 1 unless DecodeOptions::read_orientation
 };
 
-/// A part of an image, decoded.
-struct Decoded {
-  PixelView pixels;
+/// What libjpeg warned of.
+struct DecodeReport {
   std::int64_t num_warnings = 0;
   std::string first_warning;
 };
+
+/// Takes the next rows of a part. It may change them; they are gone when it returns.
+using StripSink = std::function<void(const PixelView& strip)>;
 
 /// One encoded image, its header read. Borrows the bytes.
 ///
@@ -62,12 +65,14 @@ class Decoder {
   /// Decodes a part: the same pixels as the whole image has there. What lies behind its last row is not read
   /// and not checked.
   ///
-  /// \param shrink  1, 2, 4 or 8: a JPEG is decoded at that fraction of its size, sides rounded up, and
-  /// `part`
-  ///                is in the pixels of that
-  /// \pre shrink is 1 unless a JPEG; part is inside; called once
+  /// \param shrink      1, 2, 4 or 8: a JPEG is decoded at that fraction of its size, sides rounded up, and
+  ///                    `part` is in the pixels of that
+  /// \param strip_rows  `sink` gets so many rows at a time, from top to bottom; the last time maybe fewer
+  /// \param buffer      where the strips lie; where one strip holds all, it stays until the buffer's next use
+  /// \pre shrink is 1 unless a JPEG; part is inside; strip_rows >= 1; called once
   /// \throws Error kFormat when the data is broken or ends early
-  [[nodiscard]] virtual Decoded decode(const Rect& part, std::int32_t shrink, PixelBuffer& buffer) = 0;
+  [[nodiscard]] virtual DecodeReport decode(const Rect& part, std::int32_t shrink, std::int32_t strip_rows,
+                                            PixelBuffer& buffer, const StripSink& sink) = 0;
 };
 
 /// \throws Error kFormat when there are more pixels than that

@@ -114,13 +114,12 @@ class JpegDecoder final : public Decoder {
 
   [[nodiscard]] const ImageInfo& info() const noexcept override { return info_; }
 
-  [[nodiscard]] Decoded decode(const Rect& part, std::int32_t shrink, PixelBuffer& buffer) override {
+  [[nodiscard]] DecodeReport decode(const Rect& part, std::int32_t shrink, std::int32_t strip_rows,
+                                    PixelBuffer& buffer, const StripSink& sink) override {
     guarded([&] { start(shrink); });
-    const PixelView pixels = read(part, buffer);
+    read(part, strip_rows, buffer, sink);
     guarded([this] { finish(); });
-    Decoded decoded{converted(pixels), 0, {}};
-    report(decoded);
-    return decoded;
+    return report();
   }
 
  private:
@@ -195,21 +194,26 @@ class JpegDecoder final : public Decoder {
     jpeg_start_decompress(&jpeg_);
   }
 
-  /// The rows of the part, with what libjpeg decodes to its left and right.
-  [[nodiscard]] PixelView read(const Rect& part, PixelBuffer& buffer) {
+  /// libjpeg decodes a little to the left and right of a part too.
+  void read(const Rect& part, std::int32_t strip_rows, PixelBuffer& buffer, const StripSink& sink) {
     const auto full_width = static_cast<std::int32_t>(jpeg_.output_width);
     const std::int32_t left = std::max(part.x - kMargin, 0);
     const std::int32_t right = std::min(part.x + part.width + kMargin, full_width);
-    auto x = static_cast<JDIMENSION>(left);
+    auto first = static_cast<JDIMENSION>(left);
     guarded([&] {
       auto width = static_cast<JDIMENSION>(right - left);
-      if (right - left < full_width) jpeg_crop_scanline(&jpeg_, &x, &width);
+      if (right - left < full_width) jpeg_crop_scanline(&jpeg_, &first, &width);
       if (part.y > 0) jpeg_skip_scanlines(&jpeg_, static_cast<JDIMENSION>(part.y));
     });
+    const std::int32_t x = part.x - static_cast<std::int32_t>(first);
+    const auto width = static_cast<std::int32_t>(jpeg_.output_width);
     const PixelType stored{jpeg_.num_components, 1};
-    const PixelView rows = buffer.reset(static_cast<std::int32_t>(jpeg_.output_width), part.height, stored);
-    guarded([&] { read_rows(rows); });
-    return rows.part({part.x - static_cast<std::int32_t>(x), 0, part.width, part.height});
+    const PixelView strip = buffer.reset(width, std::min(strip_rows, part.height), stored);
+    for (std::int32_t y = 0; y < part.height; y += strip.height) {
+      const std::int32_t rows = std::min(strip.height, part.height - y);
+      guarded([&] { read_rows(strip.part({0, 0, width, rows})); });
+      sink(converted(strip.part({x, 0, part.width, rows})));
+    }
   }
 
   void read_rows(const PixelView& out) {
@@ -240,12 +244,11 @@ class JpegDecoder final : public Decoder {
     return result;
   }
 
-  void report(Decoded& decoded) const {
-    if (options_.warnings == WarningPolicy::kIgnore || trouble_.num_warnings == 0) return;
-    decoded.num_warnings = trouble_.num_warnings;
-    decoded.first_warning = trouble_.first_warning.data();
-    if (options_.warnings == WarningPolicy::kCount) return;
-    throw format_error("the JPEG data is corrupt").found("libjpeg's warning: " + decoded.first_warning);
+  [[nodiscard]] DecodeReport report() const {
+    if (options_.warnings == WarningPolicy::kIgnore || trouble_.num_warnings == 0) return {};
+    DecodeReport report{trouble_.num_warnings, trouble_.first_warning.data()};
+    if (options_.warnings == WarningPolicy::kCount) return report;
+    throw format_error("the JPEG data is corrupt").found("libjpeg's warning: " + report.first_warning);
   }
 
   const DecodeOptions options_;

@@ -13,6 +13,8 @@
 namespace penstock {
 namespace {
 
+constexpr std::int32_t kStripRows = 32;  ///< decoded and resized at a time: even, and a few MCUs
+
 constexpr std::int64_t kMostKept = std::int64_t{64} << 20U;  ///< bytes of each buffer between images
 
 std::string size_text(std::int64_t width, std::int64_t height) {
@@ -90,8 +92,8 @@ Route route_of(const ImageInfo& info, const ImagePlan& plan, const ImageOptions&
   return route;
 }
 
-bool has_alpha(const PixelType& type, ImageFormat format) noexcept {
-  return format == ImageFormat::kPng && type.sample_bytes == 1 && type.channels % 2 == 0;
+bool has_alpha(const ImageInfo& info) noexcept {
+  return info.format == ImageFormat::kPng && info.type.sample_bytes == 1 && info.type.channels % 2 == 0;
 }
 
 bool is_copy(const ResizePlan& plan) noexcept {
@@ -104,6 +106,43 @@ bool is_copy(const ResizePlan& plan) noexcept {
 Rect needed_part(const Route& route, ResizeScratch& scratch) {
   if (is_copy(route.resize)) return route.resize.window;
   return resize_needs(route.resize, scratch);
+}
+
+/// Where that part of the crop is in the stored image.
+Rect stored_rect(const ImageInfo& info, const Route& route, const Rect& needed) noexcept {
+  const Rect part{route.crop.x + needed.x, route.crop.y + needed.y, needed.width, needed.height};
+  return stored_part(part, info.orientation, ceil_divide(info.width, route.shrink),
+                     ceil_divide(info.height, route.shrink));
+}
+
+PreparedImage prepare_in_strips(Decoder& image, const Route& route, const Rect& needed,
+                                ImageScratch& scratch) {
+  const ImageInfo& info = image.info();
+  const bool is_seen_through = has_alpha(info);
+  StripResize strips(route.resize, info.type, scratch.resized, scratch.resize, best_instructions());
+  const DecodeReport report = image.decode(stored_rect(info, route, needed), route.shrink, kStripRows,
+                                           scratch.stored, [&](const PixelView& strip) {
+                                             if (is_seen_through) premultiply(strip);
+                                             strips.add(strip);
+                                           });
+  const PixelView resized = strips.finish();
+  if (is_seen_through) unpremultiply(resized);
+  return {resized, report};
+}
+
+PreparedImage prepare_whole(Decoder& image, const Route& route, const Rect& needed, ImageScratch& scratch) {
+  const ImageInfo& info = image.info();
+  const Rect stored = stored_rect(info, route, needed);
+  PixelView pixels;
+  const DecodeReport report = image.decode(stored, route.shrink, stored.height, scratch.stored,
+                                           [&](const PixelView& all) { pixels = all; });
+  pixels = upright(pixels, info.orientation, scratch.upright);
+  if (is_copy(route.resize)) return {pixels, report};
+  if (has_alpha(info)) premultiply(pixels);
+  pixels =
+      resize(route.resize, pixels, needed.x, needed.y, scratch.resized, scratch.resize, best_instructions());
+  if (has_alpha(info)) unpremultiply(pixels);
+  return {pixels, report};
 }
 
 }  // namespace
@@ -127,26 +166,15 @@ ImagePipeline::ImagePipeline(const ImageOptions& options, FinishPlan finish)
 std::unique_ptr<Decoder> ImagePipeline::open(Bytes bytes) const { return open_image(bytes, options_.decode); }
 
 PreparedImage ImagePipeline::prepare(Decoder& image, const ImagePlan& plan, ImageScratch& scratch) const {
-  for (PixelBuffer* buffer :
-       {&scratch.stored_, &scratch.upright_, &scratch.resized_, &scratch.resize_.between}) {
+  for (PixelBuffer* buffer : {&scratch.stored, &scratch.upright, &scratch.resized, &scratch.resize.between}) {
     buffer->shrink(kMostKept);
   }
-  const ImageInfo& info = image.info();
-  const Route route = route_of(info, plan, options_);
-  const Rect needed = needed_part(route, scratch.resize_);
-  const Rect part{route.crop.x + needed.x, route.crop.y + needed.y, needed.width, needed.height};
-  const Rect stored = stored_part(part, info.orientation, ceil_divide(info.width, route.shrink),
-                                  ceil_divide(info.height, route.shrink));
-  const Decoded decoded = image.decode(stored, route.shrink, scratch.stored_);
-  PixelView pixels = upright(decoded.pixels, info.orientation, scratch.upright_);
-  if (!is_copy(route.resize)) {
-    const bool is_seen_through = has_alpha(pixels.type, info.format);
-    if (is_seen_through) premultiply(pixels);
-    pixels = resize(route.resize, pixels, needed.x, needed.y, scratch.resized_, scratch.resize_,
-                    best_instructions());
-    if (is_seen_through) unpremultiply(pixels);
-  }
-  return {pixels, decoded.num_warnings, decoded.first_warning};
+  const Route route = route_of(image.info(), plan, options_);
+  const Rect needed = needed_part(route, scratch.resize);
+  const bool in_strips =
+      image.info().orientation == 1 && !is_copy(route.resize) && comes_in_strips(route.resize);
+  return in_strips ? prepare_in_strips(image, route, needed, scratch)
+                   : prepare_whole(image, route, needed, scratch);
 }
 
 void ImagePipeline::finish(const PreparedImage& image, const ImagePlan& plan,

@@ -5,7 +5,6 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <string>
 
 #include "base/bytes.h"
 #include "image/decoder.h"
@@ -41,17 +40,11 @@ struct ImageOptions {
 };
 
 /// Memory for one thread's images. single-owner
-class ImageScratch {
- public:
-  ImageScratch() = default;
-
- private:
-  friend class ImagePipeline;
-
-  PixelBuffer stored_;
-  PixelBuffer upright_;
-  PixelBuffer resized_;
-  ResizeScratch resize_;
+struct ImageScratch {
+  PixelBuffer stored;  ///< as decoded
+  PixelBuffer upright;
+  PixelBuffer resized;
+  ResizeScratch resize;
 };
 
 /// The calling thread's.
@@ -60,8 +53,7 @@ class ImageScratch {
 /// Pixels ready to be finished, in a scratch.
 struct PreparedImage {
   PixelView pixels;
-  std::int64_t num_warnings = 0;
-  std::string first_warning;
+  DecodeReport report;
 };
 
 /// The bytes of an image file to a sample of a batch: decode, crop, resize, flip, cast, normalise, lay out.

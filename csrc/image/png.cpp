@@ -73,15 +73,19 @@ class PngDecoder final : public Decoder {
 
   [[nodiscard]] const ImageInfo& info() const noexcept override { return info_; }
 
-  [[nodiscard]] Decoded decode(const Rect& part, std::int32_t, PixelBuffer& buffer) override {
-    const bool is_interlaced = header_.interlace_method != SPNG_INTERLACE_NONE;
-    const PixelView out = buffer.reset(part.width, part.height, {channels_decoded(), options_.sample_bytes});
-    if (is_interlaced) {
-      decode_whole(part, out);
-    } else {
-      decode_rows(part, out);
+  [[nodiscard]] DecodeReport decode(const Rect& part, std::int32_t, std::int32_t strip_rows,
+                                    PixelBuffer& buffer, const StripSink& sink) override {
+    const PixelView strip = buffer.reset(part.width, std::min(strip_rows, part.height),
+                                         {channels_decoded(), options_.sample_bytes});
+    begin();
+    for (std::int32_t y = 0; y < part.y; ++y) (void)next_row();
+    for (std::int32_t y = 0; y < part.height; y += strip.height) {
+      const std::int32_t rows = std::min(strip.height, part.height - y);
+      for (std::int32_t i = 0; i < rows; ++i) put_row(next_row(), part.x, strip, i);
+      sink(converted(strip.part({0, 0, part.width, rows})));
     }
-    return {converted(out), 0, {}};
+    if (!is_interlaced() && row_ == info_.height) check(spng_decode_chunks(context_.get()));
+    return {};
   }
 
  private:
@@ -150,39 +154,39 @@ class PngDecoder final : public Decoder {
     return (bits + 7) / 8;
   }
 
-  void decode_rows(const Rect& part, const PixelView& out) {
-    const std::size_t row_bytes = stored_row_bytes();
-    stored_.resize(row_bytes);
-    check(spng_decode_image(context_.get(), nullptr, 0, SPNG_FMT_PNG, SPNG_DECODE_PROGRESSIVE));
-    for (std::int32_t y = 0; y < part.y + part.height; ++y) {
-      const int result = spng_decode_row(context_.get(), stored_.data(), row_bytes);
-      if (result != SPNG_EOI) check(result);
-      if (y >= part.y) put_row(stored_.data(), part.x, out, y - part.y);
-    }
-    if (part.y + part.height == info_.height) check(spng_decode_chunks(context_.get()));
+  [[nodiscard]] bool is_interlaced() const noexcept {
+    return header_.interlace_method != SPNG_INTERLACE_NONE;
   }
 
-  void decode_whole(const Rect& part, const PixelView& out) {
-    const std::size_t row_bytes = stored_row_bytes();
-    stored_.resize(row_bytes * header_.height);
-    check(spng_decode_image(context_.get(), stored_.data(), stored_.size(), SPNG_FMT_PNG, 0));
-    for (std::int32_t y = 0; y < part.height; ++y) {
-      put_row(stored_.data() + static_cast<std::size_t>(part.y + y) * row_bytes, part.x, out, y);
-    }
+  /// An interlaced image is decoded as a whole: its last row may begin it.
+  void begin() {
+    stored_.resize(stored_row_bytes() * (is_interlaced() ? header_.height : 1));
+    const std::span<std::uint8_t> whole = is_interlaced() ? std::span(stored_) : std::span<std::uint8_t>();
+    check(spng_decode_image(context_.get(), whole.data(), whole.size(), SPNG_FMT_PNG,
+                            is_interlaced() ? 0 : SPNG_DECODE_PROGRESSIVE));
   }
 
-  void put_row(const std::uint8_t* stored, std::int32_t first, const PixelView& out, std::int32_t y) const {
-    const StoredRow row{stored, header_.bit_depth, channels_stored()};
+  [[nodiscard]] StoredRow next_row() {
+    const std::size_t row_bytes = stored_row_bytes();
+    const auto y = static_cast<std::size_t>(row_++);
+    if (is_interlaced()) return {stored_.data() + y * row_bytes, header_.bit_depth, channels_stored()};
+    const int result = spng_decode_row(context_.get(), stored_.data(), row_bytes);
+    if (result != SPNG_EOI) check(result);
+    return {stored_.data(), header_.bit_depth, channels_stored()};
+  }
+
+  void put_row(const StoredRow& row, std::int32_t first, const PixelView& out, std::int32_t y) const {
+    const std::int32_t end = first + out.width;
     std::uint8_t* pixel = out.row(y);
     if (is_palette()) {
-      for (std::int32_t x = 0; x < out.width; ++x, pixel += 4) {
-        std::memcpy(pixel, palette_[row.sample(first + x, 0)].data(), 4);
+      for (std::int32_t x = first; x < end; ++x, pixel += 4) {
+        std::memcpy(pixel, palette_[row.sample(x, 0)].data(), 4);
       }
       return;
     }
-    const std::int32_t bytes = out.type.pixel_bytes();
-    for (std::int32_t x = 0; x < out.width; ++x, pixel += bytes) {
-      for (std::int32_t c = 0; c < out.type.channels; ++c) put_sample(row.sample(first + x, c), pixel, c);
+    const std::int32_t pixel_bytes = out.type.pixel_bytes();
+    for (std::int32_t x = first; x < end; ++x, pixel += pixel_bytes) {
+      for (std::int32_t c = 0; c < out.type.channels; ++c) put_sample(row.sample(x, c), pixel, c);
     }
   }
 
@@ -215,7 +219,8 @@ class PngDecoder final : public Decoder {
   spng_ihdr header_{};
   bool has_palette_alpha_ = false;
   Palette palette_{};
-  std::vector<std::uint8_t> stored_;
+  std::vector<std::uint8_t> stored_;  ///< one row, or all of an interlaced image
+  std::int32_t row_ = 0;              ///< the next one
 };
 
 }  // namespace

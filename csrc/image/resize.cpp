@@ -110,6 +110,30 @@ Rect resize_needs(const ResizePlan& plan, ResizeScratch& scratch) {
   return {columns.first, rows.first, columns.count, rows.count};
 }
 
+bool comes_in_strips(const ResizePlan& plan) noexcept {
+  return pass_order(plan) == PassOrder::kHorizontalFirst && !horizontal(plan).is_copy();
+}
+
+StripResize::StripResize(const ResizePlan& plan, PixelType type, PixelBuffer& out, ResizeScratch& scratch,
+                         Instructions instructions)
+    : columns_(&scratch.weights.get(horizontal(plan))),
+      rows_(&scratch.weights.get(vertical(plan))),
+      out_(&out),
+      instructions_(instructions) {
+  PixelBuffer& target = rows_->plan().is_copy() ? out : scratch.between;
+  between_ = target.reset(columns_->size(), rows_->needed().count, type);
+}
+
+void StripResize::add(const PixelView& strip) noexcept {
+  const PixelView target = between_.part({0, num_rows_, between_.width, strip.height});
+  resize_rows(strip, columns_->needed().first, *columns_, target, instructions_);
+  num_rows_ += strip.height;
+}
+
+PixelView StripResize::finish() {
+  return Pass(*rows_, rows_->needed().first).columns(between_, *out_, instructions_);
+}
+
 PixelView resize(const ResizePlan& plan, const PixelView& in, std::int32_t left, std::int32_t top,
                  PixelBuffer& out, ResizeScratch& scratch, Instructions instructions) {
   const AxisWeights& columns = scratch.weights.get(horizontal(plan));
@@ -119,9 +143,10 @@ PixelView resize(const ResizePlan& plan, const PixelView& in, std::int32_t left,
   const Pass across(columns, wide.first);
   const Pass down(rows, high.first);
   const PixelView source = in.part({wide.first - left, high.first - top, wide.count, high.count});
-  if (pass_order(plan) == PassOrder::kHorizontalFirst) {
-    PixelBuffer& first = down.is_copy() ? out : scratch.between;
-    return down.columns(across.rows(source, first, instructions), out, instructions);
+  if (comes_in_strips(plan)) {
+    StripResize strips(plan, in.type, out, scratch, instructions);
+    strips.add(source);
+    return strips.finish();
   }
   PixelBuffer& first = across.is_copy() ? out : scratch.between;
   return across.rows(down.columns(source, first, instructions), out, instructions);

@@ -62,6 +62,33 @@ struct ResizeScratch {
 /// The input pixels that the wanted part of the output needs. \pre check_resize(plan)
 [[nodiscard]] Rect resize_needs(const ResizePlan& plan, ResizeScratch& scratch);
 
+/// Whether a StripResize can do it: the horizontal pass is there and comes first.
+[[nodiscard]] bool comes_in_strips(const ResizePlan& plan) noexcept;
+
+/// A resize whose input comes a few rows at a time, so that they are still in the cache.
+///
+/// single-owner
+class StripResize {
+ public:
+  /// Borrows all. \pre check_resize(plan); comes_in_strips(plan)
+  StripResize(const ResizePlan& plan, PixelType type, PixelBuffer& out, ResizeScratch& scratch,
+              Instructions instructions);
+
+  /// \param strip  the next rows of resize_needs(), with all of its columns
+  void add(const PixelView& strip) noexcept;
+
+  /// \returns the window in `out`. \pre all rows have come
+  [[nodiscard]] PixelView finish();
+
+ private:
+  const AxisWeights* columns_;
+  const AxisWeights* rows_;
+  PixelBuffer* out_;
+  PixelView between_;
+  std::int32_t num_rows_ = 0;
+  Instructions instructions_;
+};
+
 /// Resizes as Pillow does, to the byte (its modes L, RGB, RGBa, La, CMYK and I;16).
 ///
 /// \param in   the part of the input at (left, top) that holds resize_needs()
