@@ -49,7 +49,8 @@ struct Trouble {
 Trouble& trouble_of(j_common_ptr jpeg) noexcept { return *reinterpret_cast<Trouble*>(jpeg->err); }
 
 [[noreturn]] void escape(j_common_ptr jpeg) {
-  ::longjmp(trouble_of(jpeg).escape, 1);  // NOLINT(cert-err52-cpp): over libjpeg's frames, as libjpeg asks
+  // Over libjpeg's frames, as it asks for.
+  ::longjmp(trouble_of(jpeg).escape, 1);  // NOLINT(cert-err52-cpp,modernize-avoid-setjmp-longjmp)
 }
 
 [[noreturn]] void on_error(j_common_ptr jpeg) {
@@ -148,7 +149,8 @@ class JpegDecoder final : public Decoder {
   /// nothing to destroy.
   template <typename Step>
   void guarded(Step step) {
-    if (setjmp(trouble_.escape) != 0) throw broken();  // NOLINT(cert-err52-cpp): see `escape`
+    const int jumped = setjmp(trouble_.escape);  // NOLINT(cert-err52-cpp,modernize-avoid-setjmp-longjmp)
+    if (jumped != 0) throw broken();
     step();
   }
 
@@ -264,7 +266,7 @@ class JpegDecoder final : public Decoder {
 
 }  // namespace
 
-std::string jpeg_library() { return "libjpeg-turbo " PENSTOCK_VALUE_TEXT(LIBJPEG_TURBO_VERSION); }
+std::string_view jpeg_library() { return "libjpeg-turbo " PENSTOCK_VALUE_TEXT(LIBJPEG_TURBO_VERSION); }
 
 std::unique_ptr<Decoder> open_jpeg(Bytes bytes, const DecodeOptions& options) {
   return std::make_unique<JpegDecoder>(bytes, options);
@@ -272,7 +274,7 @@ std::unique_ptr<Decoder> open_jpeg(Bytes bytes, const DecodeOptions& options) {
 
 #else
 
-std::string jpeg_library() { return {}; }
+std::string_view jpeg_library() { return {}; }
 
 std::unique_ptr<Decoder> open_jpeg(Bytes, const DecodeOptions&) {
   throw format_error("this build of penstock cannot decode JPEG")

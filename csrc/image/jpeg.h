@@ -1,7 +1,7 @@
 #pragma once
 
 #include <memory>
-#include <string>
+#include <string_view>
 
 #include "base/bytes.h"
 #include "image/decoder.h"
@@ -9,7 +9,7 @@
 namespace penstock {
 
 /// The library that decodes, with its version; nothing where this build has none.
-[[nodiscard]] std::string jpeg_library();
+[[nodiscard]] std::string_view jpeg_library();
 
 [[nodiscard]] bool looks_like_jpeg(Bytes bytes) noexcept;
 

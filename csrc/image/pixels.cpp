@@ -19,7 +19,8 @@ constexpr std::int64_t rounded_up(std::int64_t value, std::int64_t unit) noexcep
 /// Calls visit(pixel, packed pixel, bytes) for each pixel.
 template <typename Packed, typename Visit>
 void for_each_pixel(const PixelView& view, Packed* packed, Visit visit) noexcept {
-  const auto bytes = static_cast<std::size_t>(view.type.channels * view.type.sample_bytes);
+  const std::size_t bytes =
+      static_cast<std::size_t>(view.type.channels) * static_cast<std::size_t>(view.type.sample_bytes);
   for (std::int32_t y = 0; y < view.height; ++y) {
     std::uint8_t* pixel = view.row(y);
     for (std::int32_t x = 0; x < view.width; ++x, pixel += view.type.pixel_bytes(), packed += bytes) {

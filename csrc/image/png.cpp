@@ -103,7 +103,7 @@ class PngDecoder final : public Decoder {
   void read_palette() {
     spng_plte palette{};
     check(spng_get_plte(context_.get(), &palette));
-    for (std::size_t i = 0; i < palette_.size(); ++i) palette_[i] = {0, 0, 0, 255};
+    palette_.fill({0, 0, 0, 255});
     for (std::size_t i = 0; i < palette.n_entries; ++i) {
       palette_[i] = {palette.entries[i].red, palette.entries[i].green, palette.entries[i].blue, 255};
     }
@@ -223,9 +223,15 @@ class PngDecoder final : public Decoder {
   std::int32_t row_ = 0;              ///< the next one
 };
 
+#define PENSTOCK_TEXT_OF(x) #x
+#define PENSTOCK_VALUE_TEXT(x) PENSTOCK_TEXT_OF(x)
+#define PENSTOCK_SPNG_VERSION             \
+  PENSTOCK_VALUE_TEXT(SPNG_VERSION_MAJOR) \
+  "." PENSTOCK_VALUE_TEXT(SPNG_VERSION_MINOR) "." PENSTOCK_VALUE_TEXT(SPNG_VERSION_PATCH)
+
 }  // namespace
 
-std::string png_library() { return std::string("libspng ") + spng_version_string(); }
+std::string_view png_library() { return "libspng " PENSTOCK_SPNG_VERSION; }
 
 std::unique_ptr<Decoder> open_png(Bytes bytes, const DecodeOptions& options) {
   return std::make_unique<PngDecoder>(bytes, options);
@@ -233,7 +239,7 @@ std::unique_ptr<Decoder> open_png(Bytes bytes, const DecodeOptions& options) {
 
 #else
 
-std::string png_library() { return {}; }
+std::string_view png_library() { return {}; }
 
 std::unique_ptr<Decoder> open_png(Bytes, const DecodeOptions&) {
   throw format_error("this build of penstock cannot decode PNG")

@@ -61,7 +61,8 @@ void rows_portable(const PixelView& in, std::int32_t origin, const AxisWeights& 
       const std::uint8_t* const pixel =
           in.row(y) + std::int64_t{weights.window(i).first - origin} * pixel_bytes;
       for (std::int32_t lane = 0; lane < in.type.lanes(); ++lane, target += sample_bytes) {
-        put_sample(pixel + lane * sample_bytes, pixel_bytes, weights, i, sample_bytes == 2, target);
+        put_sample(pixel + std::ptrdiff_t{lane} * sample_bytes, pixel_bytes, weights, i, sample_bytes == 2,
+                   target);
       }
     }
   }

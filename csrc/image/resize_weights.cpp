@@ -32,6 +32,12 @@ std::int32_t to_fixed(double weight) noexcept {
   return static_cast<std::int32_t>(weight < 0 ? scaled - 0.5 : scaled + 0.5);
 }
 
+/// Half up; below zero toward it, where Pillow takes zero anyway.
+std::int32_t rounded(double x) noexcept {
+  constexpr double kHalf = 0.5;
+  return static_cast<std::int32_t>(x + kHalf);
+}
+
 /// The input is divided in single precision, as the box is.
 double scale_of(const AxisPlan& plan) noexcept {
   return static_cast<double>(plan.box_end - plan.box_begin) / plan.out_size;
@@ -68,8 +74,8 @@ AxisWeights::AxisWeights(const AxisPlan& plan)
 void AxisWeights::fill(std::int32_t i) {
   const double center = plan_.box_begin + (plan_.out_begin + i + 0.5) * scale_;
   const double inverse = 1.0 / filter_scale_;
-  const std::int32_t first = std::max(static_cast<std::int32_t>(center - support_ + 0.5), 0);
-  const std::int32_t end = std::min(static_cast<std::int32_t>(center + support_ + 0.5), plan_.in_size);
+  const std::int32_t first = std::max(rounded(center - support_), 0);
+  const std::int32_t end = std::min(rounded(center + support_), plan_.in_size);
   windows_[static_cast<std::size_t>(i)] = {first, end - first, 0};
 
   double sum = 0;
