@@ -149,8 +149,8 @@ class JpegDecoder final : public Decoder {
   /// nothing to destroy.
   template <typename Step>
   void guarded(Step step) {
-    const int jumped = setjmp(trouble_.escape);  // NOLINT(cert-err52-cpp,modernize-avoid-setjmp-longjmp)
-    if (jumped != 0) throw broken();
+    // NOLINTNEXTLINE(cert-err52-cpp,modernize-avoid-setjmp-longjmp)
+    if (setjmp(trouble_.escape) != 0) throw broken();
     step();
   }
 

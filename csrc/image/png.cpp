@@ -55,6 +55,28 @@ struct StoredRow {
   }
 };
 
+template <int kStored, int kKept>
+void put_pixels(const std::uint8_t* stored, std::int32_t count, std::uint8_t* pixel) noexcept {
+  constexpr int kPixelBytes = kKept == 1 ? 1 : 4;
+  for (std::int32_t x = 0; x < count; ++x, stored += kStored, pixel += kPixelBytes) {
+    std::memcpy(pixel, stored, kKept);
+  }
+}
+
+/// A row of 8 bits a sample. An alpha that is not wanted may stay behind its pixel.
+void put_bytes(const std::uint8_t* row, std::int32_t channels, std::int32_t first, const PixelView& out,
+               std::uint8_t* pixel) noexcept {
+  const std::uint8_t* const stored = row + std::ptrdiff_t{first} * channels;
+  switch (channels) {
+    case 1: return put_pixels<1, 1>(stored, out.width, pixel);
+    case 2:
+      return out.type.channels == 1 ? put_pixels<2, 1>(stored, out.width, pixel)
+                                    : put_pixels<2, 2>(stored, out.width, pixel);
+    case 3: return put_pixels<3, 3>(stored, out.width, pixel);
+    default: return put_pixels<4, 4>(stored, out.width, pixel);
+  }
+}
+
 class PngDecoder final : public Decoder {
  public:
   PngDecoder(Bytes bytes, const DecodeOptions& options) : options_(options), context_(spng_ctx_new(0)) {
@@ -184,6 +206,7 @@ class PngDecoder final : public Decoder {
       }
       return;
     }
+    if (header_.bit_depth == 8) return put_bytes(row.bytes, row.channels, first, out, pixel);
     const std::int32_t pixel_bytes = out.type.pixel_bytes();
     for (std::int32_t x = first; x < end; ++x, pixel += pixel_bytes) {
       for (std::int32_t c = 0; c < out.type.channels; ++c) put_sample(row.sample(x, c), pixel, c);

@@ -18,17 +18,9 @@ std::uint8_t clipped(std::int32_t sum) noexcept {
   return static_cast<std::uint8_t>(std::clamp(sum >> AxisWeights::kPrecisionBits, 0, 255));
 }
 
-/// One output sample from `count` samples that are `step` bytes apart.
-std::uint8_t weighted(const std::uint8_t* samples, std::int64_t step, const std::int32_t* weights,
-                      std::int32_t count) noexcept {
-  std::int32_t sum = kHalf;
-  for (std::int32_t j = 0; j < count; ++j) sum += samples[j * step] * weights[j];
-  return clipped(sum);
-}
-
-/// The same for 16 bits.
-std::uint16_t weighted16(const std::uint8_t* samples, std::int64_t step, const double* weights,
-                         std::int32_t count) noexcept {
+/// One output sample of 16 bits from `count` samples that are `step` bytes apart.
+void put_wide(const std::uint8_t* samples, std::int64_t step, const double* weights, std::int32_t count,
+              std::uint8_t* out) noexcept {
   double sum = 0;
   for (std::int32_t j = 0; j < count; ++j) {
     std::uint16_t sample = 0;
@@ -36,46 +28,84 @@ std::uint16_t weighted16(const std::uint8_t* samples, std::int64_t step, const d
     sum += sample * weights[j];
   }
   const auto rounded = static_cast<std::int32_t>(sum >= 0.0 ? sum + 0.5 : sum - 0.5);
-  return static_cast<std::uint16_t>(std::clamp(rounded, 0, 65535));
+  const auto sample = static_cast<std::uint16_t>(std::clamp(rounded, 0, 65535));
+  std::memcpy(out, &sample, sizeof sample);
 }
 
-/// One output sample of any kind. `i`: which weights
-void put_sample(const std::uint8_t* samples, std::int64_t step, const AxisWeights& weights, std::int32_t i,
-                bool is_wide, std::uint8_t* out) noexcept {
-  const std::int32_t count = weights.window(i).count;
-  if (is_wide) {
-    const std::uint16_t sample = weighted16(samples, step, weights.exact(i), count);
-    std::memcpy(out, &sample, sizeof sample);
-  } else {
-    *out = weighted(samples, step, weights.fixed(i), count);
+/// One output pixel of `kLanes` bytes.
+template <int kLanes>
+void put_pixel(const std::uint8_t* pixels, const std::int32_t* weights, std::int32_t count,
+               std::uint8_t* out) noexcept {
+  std::int32_t sums[kLanes];
+  std::fill_n(sums, kLanes, kHalf);
+  for (std::int32_t j = 0; j < count; ++j, pixels += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) sums[lane] += pixels[lane] * weights[j];
+  }
+  for (int lane = 0; lane < kLanes; ++lane) out[lane] = clipped(sums[lane]);
+}
+
+template <int kLanes>
+void put_row(const std::uint8_t* in, std::int32_t origin, const AxisWeights& weights,
+             std::uint8_t* out) noexcept {
+  for (std::int32_t i = 0; i < weights.size(); ++i, out += kLanes) {
+    const AxisWeights::Window window = weights.window(i);
+    put_pixel<kLanes>(in + std::int64_t{window.first - origin} * kLanes, weights.fixed(i), window.count, out);
+  }
+}
+
+void put_wide_row(const std::uint8_t* in, std::int32_t lanes, std::int32_t origin, const AxisWeights& weights,
+                  std::uint8_t* out) noexcept {
+  const std::int64_t pixel_bytes = std::int64_t{lanes} * 2;
+  for (std::int32_t i = 0; i < weights.size(); ++i) {
+    const AxisWeights::Window window = weights.window(i);
+    const std::uint8_t* const pixels = in + (window.first - origin) * pixel_bytes;
+    for (std::int64_t lane = 0; lane < pixel_bytes; lane += 2, out += 2) {
+      put_wide(pixels + lane, pixel_bytes, weights.exact(i), window.count, out);
+    }
   }
 }
 
 void rows_portable(const PixelView& in, std::int32_t origin, const AxisWeights& weights,
                    const PixelView& out) noexcept {
-  const std::int32_t sample_bytes = in.type.sample_bytes;
-  const std::int32_t pixel_bytes = in.type.pixel_bytes();
   for (std::int32_t y = 0; y < out.height; ++y) {
-    std::uint8_t* target = out.row(y);
-    for (std::int32_t i = 0; i < out.width; ++i) {
-      const std::uint8_t* const pixel =
-          in.row(y) + std::int64_t{weights.window(i).first - origin} * pixel_bytes;
-      for (std::int32_t lane = 0; lane < in.type.lanes(); ++lane, target += sample_bytes) {
-        put_sample(pixel + std::ptrdiff_t{lane} * sample_bytes, pixel_bytes, weights, i, sample_bytes == 2,
-                   target);
-      }
+    if (in.type.sample_bytes == 2) {
+      put_wide_row(in.row(y), in.type.lanes(), origin, weights, out.row(y));
+    } else if (in.type.lanes() == 4) {
+      put_row<4>(in.row(y), origin, weights, out.row(y));
+    } else {
+      put_row<1>(in.row(y), origin, weights, out.row(y));
     }
+  }
+}
+
+/// One output row of bytes, a block at a time: the inner loops are over neighbours, so they vectorise.
+void put_column_row(const std::uint8_t* in, std::int64_t in_row_bytes, const std::int32_t* weights,
+                    std::int32_t count, std::uint8_t* out, std::int64_t width_bytes) noexcept {
+  constexpr std::int64_t kBlock = PixelBuffer::kSlack;
+  for (std::int64_t x = 0; x < width_bytes; x += kBlock) {
+    std::int32_t sums[kBlock];
+    std::fill_n(sums, kBlock, kHalf);
+    for (std::int32_t j = 0; j < count; ++j) {
+      const std::uint8_t* const row = in + j * in_row_bytes + x;
+      for (std::int64_t i = 0; i < kBlock; ++i) sums[i] += row[i] * weights[j];
+    }
+    const std::int64_t end = std::min(kBlock, width_bytes - x);
+    for (std::int64_t i = 0; i < end; ++i) out[x + i] = clipped(sums[i]);
   }
 }
 
 void columns_portable(const PixelView& in, std::int32_t origin, const AxisWeights& weights,
                       const PixelView& out) noexcept {
-  const std::int32_t sample_bytes = in.type.sample_bytes;
   const std::int64_t width_bytes = std::int64_t{in.width} * in.type.pixel_bytes();
   for (std::int32_t i = 0; i < out.height; ++i) {
-    const std::uint8_t* const first = in.row(weights.window(i).first - origin);
-    for (std::int64_t x = 0; x < width_bytes; x += sample_bytes) {
-      put_sample(first + x, in.row_bytes, weights, i, sample_bytes == 2, out.row(i) + x);
+    const AxisWeights::Window window = weights.window(i);
+    const std::uint8_t* const first = in.row(window.first - origin);
+    if (in.type.sample_bytes == 1) {
+      put_column_row(first, in.row_bytes, weights.fixed(i), window.count, out.row(i), width_bytes);
+      continue;
+    }
+    for (std::int64_t x = 0; x < width_bytes; x += 2) {
+      put_wide(first + x, in.row_bytes, weights.exact(i), window.count, out.row(i) + x);
     }
   }
 }
