@@ -133,12 +133,16 @@ def test_every_part_of_every_sampling(path):
             np.testing.assert_array_equal(_core.decode_image(file, crop=rect)[0], part(whole, rect))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (4000, 3000)])
+@pytest.mark.parametrize("size", [(1, 1), (4_000, 3_000), (65_500, 3), (3, 65_500)])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_smallest_and_large(size, progressive):
     pixels = np.resize(photograph(97, 89), (size[1], size[0], 3))
     file = to_jpeg(pixels, progressive=progressive, quality=80)
-    np.testing.assert_array_equal(_core.decode_image(file)[0], by_pillow(file))
+    whole = by_pillow(file)
+    np.testing.assert_array_equal(_core.decode_image(file)[0], whole)
+    pipeline = _core.ImagePipeline(dtype="uint8", channels_last=True, rule=RULE)
+    want = Image.fromarray(whole).resize((50, 40), FILTERS["bilinear"])
+    np.testing.assert_array_equal(run(pipeline, file, resize=(50, 40)), from_pillow(want))
 
 
 @pytest.mark.parametrize("number", [0, 1])
