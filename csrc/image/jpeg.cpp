@@ -119,6 +119,7 @@ class JpegDecoder final : public Decoder {
                                     PixelBuffer& buffer, const StripSink& sink) override {
     guarded([&] { start(shrink); });
     read(part, strip_rows, buffer, sink);
+    look_for_missing_scans();
     guarded([this] { finish(); });
     return report();
   }
@@ -225,6 +226,22 @@ class JpegDecoder final : public Decoder {
       const std::int32_t count = std::min(kAtOnce, out.height - y);
       for (std::int32_t i = 0; i < count; ++i) rows[i] = out.row(y + i);
       y += static_cast<std::int32_t>(jpeg_read_scanlines(&jpeg_, rows, static_cast<JDIMENSION>(count)));
+    }
+  }
+
+  /// A progressive JPEG that was cut between two scans, and closed, is whole to libjpeg: only less sharp, or
+  /// without color.
+  void look_for_missing_scans() {
+    if (jpeg_.progressive_mode == 0 || jpeg_.coef_bits == nullptr) return;
+    for (int c = 0; c < jpeg_.num_components; ++c) {
+      const std::span<const int> bits(
+          jpeg_.coef_bits[c]);  // still missing of each coefficient; -1: not there
+      const bool is_complete =
+          bits[0] == 0 && std::none_of(bits.begin(), bits.end(), [](int missing) { return missing > 0; });
+      if (is_complete) continue;
+      if (trouble_.num_warnings++ == 0) {
+        (void)std::snprintf(trouble_.first_warning.data(), JMSG_LENGTH_MAX, "component %d lacks scans", c);
+      }
     }
   }
 

@@ -82,6 +82,18 @@ def test_truncated_and_closed_is_counted(name):
     assert _core.decode_image(file, warnings="ignore")[1:] == (0, "")
 
 
+def test_a_progressive_jpeg_that_is_closed_between_two_scans():
+    """To libjpeg it is whole. (It smooths what is missing, and not every version does it alike.)"""
+    file = FILES["progressive"]
+    scans = [at for at in range(len(file)) if file[at : at + 2] == b"\xff\xda"]
+    for start in scans[1:]:
+        pixels, num_warnings, first_warning = _core.decode_image(file[:start] + b"\xff\xd9")
+        assert pixels.shape == PICTURE.shape
+        assert num_warnings > 0
+        assert "lacks scans" in first_warning
+    assert _core.decode_image(file)[1] == 0
+
+
 def test_zeroed_blocks(file):
     """Nothing crashes, and whatever decodes has the size of the image."""
     for length in (1, 16, 64):
