@@ -13,7 +13,8 @@
 namespace penstock {
 namespace {
 
-constexpr std::int32_t kStripRows = 32;  ///< decoded and resized at a time: even, and a few MCUs
+constexpr std::int32_t kStripRows =
+    16;  ///< decoded and resized at a time: even, and what most JPEGs are decoded by
 
 constexpr std::int64_t kMostKept = std::int64_t{64} << 20U;  ///< bytes of each buffer between images
 
