@@ -28,6 +28,9 @@ bool looks_like_png(Bytes bytes) noexcept { return as_text(bytes).starts_with("\
 
 namespace {
 
+constexpr std::size_t kMostChunk = std::size_t{8}
+                                   << 20U;  ///< bytes of text and profiles, inflated; all of them
+
 struct FreeContext {
   void operator()(spng_ctx* context) const noexcept { spng_ctx_free(context); }
 };
@@ -81,6 +84,7 @@ class PngDecoder final : public Decoder {
  public:
   PngDecoder(Bytes bytes, const DecodeOptions& options) : options_(options), context_(spng_ctx_new(0)) {
     if (context_ == nullptr) throw std::bad_alloc();
+    check(spng_set_chunk_limits(context_.get(), kMostChunk, kMostChunk));
     check(spng_set_png_buffer(context_.get(), bytes.data(), bytes.size()));
     check(spng_get_ihdr(context_.get(), &header_));
     require_pixels(header_.width, header_.height, options.max_pixels);

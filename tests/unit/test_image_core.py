@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -176,6 +177,14 @@ def test_too_many_pixels():
     with pytest.raises(FormatError, match="needed 7499 pixels or fewer, found 100 x 75"):
         _core.decode_image(file, max_pixels=7_499)
     assert _core.decode_image(file, max_pixels=7_500)[0].shape == PICTURE.shape
+
+
+@pytest.mark.parametrize("name", [b"zTXt", b"iCCP"])
+def test_text_that_inflates_without_end(name):
+    """A few KB of text or profile that would become 50 MB are refused; they are not even asked for."""
+    extra = chunk(name, b"a\0\0" + zlib.compress(bytes(50_000_000), 9))
+    with pytest.raises(FormatError, match="limits"):
+        _core.decode_image(write_png(PICTURE, extra=extra))
 
 
 def test_a_jpeg_of_too_many_scans():
