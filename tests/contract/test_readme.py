@@ -40,7 +40,7 @@ def test_marked_blocks_run(readme, tmp_path):
     for name in ids:
         torch.save(torch.zeros(4), tmp_path / "faces" / f"{name}.pt")
     partition = {"train": ids[:80]}
-    given = f"partition, labels = {partition!r}, {dict.fromkeys(ids, 1)!r}"
+    given = f"import numpy as np\npartition, labels = {partition!r}, {dict.fromkeys(ids, 1)!r}"
     program = tmp_path / "readme.py"
     program.write_text("\n".join([given, *blocks]))
     finished = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True)
