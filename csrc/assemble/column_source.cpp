@@ -12,14 +12,6 @@ ColumnSource::ColumnSource(std::shared_ptr<Column> column)
     : column_(std::move(column)),
       field_{column_->name(), column_->dtype(), column_->row_shape(), column_->row_bytes()} {}
 
-std::vector<std::int64_t> ColumnSource::rows_per_shard() const {
-  const CumulativeIndex& index = column_->index();
-  std::vector<std::int64_t> rows;
-  rows.reserve(static_cast<std::size_t>(index.num_shards()));
-  for (std::int64_t shard = 0; shard < index.num_shards(); ++shard) rows.push_back(index.rows_of(shard));
-  return rows;
-}
-
 void ColumnSource::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) {
   penstock::gather(*column_, rows, outs.front());
 }

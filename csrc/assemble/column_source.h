@@ -16,7 +16,9 @@ class ColumnSource final : public Source {
 
   [[nodiscard]] std::span<const Field> fields() const noexcept override { return {&field_, 1}; }
   [[nodiscard]] std::int64_t num_rows() const noexcept override { return column_->num_rows(); }
-  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
+  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override {
+    return column_->index().rows_per_shard();
+  }
   [[nodiscard]] std::int64_t num_shards() const noexcept override { return column_->index().num_shards(); }
   [[nodiscard]] std::int64_t row_work() const noexcept override { return field_.row_bytes; }
   void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) override;

@@ -31,8 +31,8 @@ Run look_up(const RunCopy& work, std::int64_t i) noexcept {
 
 }  // namespace
 
-void copy_runs(RunCopy& borrowed) noexcept {
-  const RunCopy work = borrowed;
+void copy_runs(RunCopy& work_and_place) noexcept {
+  const RunCopy work = work_and_place;  // a copy no store can alias: stays in registers
   std::array<Run, kFar> coming;
   const auto slot = [](std::int64_t i) { return static_cast<std::size_t>(i & (kFar - 1)); };
   const auto bring = [&](std::int64_t i) {
@@ -49,7 +49,7 @@ void copy_runs(RunCopy& borrowed) noexcept {
     if (i + kNear < work.num_rows) bring(i + kNear);
     place = work.arrangement->put(place, run.values, run.count);
   }
-  borrowed.place = place;
+  work_and_place.place = place;
 }
 
 }  // namespace penstock

@@ -26,6 +26,6 @@ struct RunCopy {
 /// Owns nothing and allocates nothing: safe under the fault guard. Thread-safe.
 ///
 /// \pre every row number is in range, and no run passes the end of its shard
-void copy_runs(RunCopy& work) noexcept;
+void copy_runs(RunCopy& work_and_place) noexcept;
 
 }  // namespace penstock

@@ -25,6 +25,7 @@ void FileBatch::gather(std::span<const std::int64_t> rows, std::span<std::byte* 
   for (std::size_t i = 0; i < sizes.size(); ++i) sizes[i] = static_cast<std::size_t>(source_->most_bytes(i));
   std::vector<std::byte> file(std::accumulate(sizes.begin(), sizes.end(), std::size_t{0}));
   std::vector<std::byte*> arrays;
+  arrays.reserve(sizes.size());
   std::byte* next = file.data();
   for (const std::size_t size : sizes) arrays.push_back(std::exchange(next, next + size));
   std::vector<std::byte*> places(outs.begin(), outs.end());

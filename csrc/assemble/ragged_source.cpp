@@ -70,9 +70,9 @@ void RaggedSource::gather(std::span<const std::int64_t> rows, const Arrangement&
   if (rows.empty()) return;
   (void)values_->views();
   if (!have_values_end_to_end_ || !values_->is_plain()) {
-    place = gather_by_values(rows, arrangement, place);
+    (void)gather_by_values(rows, arrangement, place);
   } else if (are_within_shards_) {
-    place = gather_runs(rows, arrangement, place);
+    (void)gather_runs(rows, arrangement, place);
   } else {
     gather_piecewise(rows, arrangement, place);
   }

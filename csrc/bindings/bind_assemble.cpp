@@ -131,7 +131,8 @@ std::shared_ptr<Table> in_batch(Table& table, const py::object& indices, const L
 
 py::tuple batch_shape(const Table& table, std::size_t field, std::int64_t rows) {
   (void)source_of(table, field);
-  return py::tuple(py::cast(table.batch_shape(field, rows)));
+  py::tuple shape(py::cast(table.batch_shape(field, rows)));
+  return shape;
 }
 
 /// Of every row of a field.

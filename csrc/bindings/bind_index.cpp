@@ -79,11 +79,8 @@ void bind_column_class(py::module_& module) {
   py::class_<Column, std::shared_ptr<Column>>(module, "Column")
       .def_static("in_memory", &column_in_memory, py::arg("name"), py::arg("dtype"), py::arg("capsule"))
       .def_property_readonly("num_rows", &Column::num_rows)
-      .def_property_readonly("rows_per_shard", [](const Column& self) {
-        std::vector<std::int64_t> rows;
-        for (std::int64_t i = 0; i < self.index().num_shards(); ++i) rows.push_back(self.index().rows_of(i));
-        return array_of(rows);
-      });
+      .def_property_readonly("rows_per_shard",
+                             [](const Column& self) { return array_of(self.index().rows_per_shard()); });
 }
 
 }  // namespace

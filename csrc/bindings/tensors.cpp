@@ -63,8 +63,7 @@ void describe(Exported& exported, DType dtype, std::vector<std::int64_t> shape) 
     exported.shape = std::move(shape);
     tensor.dtype = {named->code, static_cast<std::uint8_t>(8 * item_bytes(dtype)), 1};
   } else {
-    exported.shape = {
-        std::accumulate(shape.begin(), shape.end(), item_bytes(dtype), std::multiplies<std::int64_t>())};
+    exported.shape = {std::accumulate(shape.begin(), shape.end(), item_bytes(dtype), std::multiplies<>())};
     tensor.dtype = {kUInt, 8, 1};
   }
   exported.strides.resize(exported.shape.size());

@@ -88,6 +88,13 @@ std::int64_t CumulativeIndex::first_row(std::int64_t shard) const noexcept {
   return cumulative_[static_cast<std::size_t>(shard)];
 }
 
+std::vector<std::int64_t> CumulativeIndex::rows_per_shard() const {
+  std::vector<std::int64_t> rows;
+  rows.reserve(static_cast<std::size_t>(num_shards_));
+  for (std::int64_t shard = 0; shard < num_shards_; ++shard) rows.push_back(rows_of(shard));
+  return rows;
+}
+
 std::size_t CumulativeIndex::memory_bytes() const noexcept {
   return cumulative_.capacity() * sizeof(std::int64_t) + buckets_.capacity() * sizeof(std::uint32_t);
 }

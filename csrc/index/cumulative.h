@@ -94,6 +94,9 @@ class CumulativeIndex {
     return first_row(shard + 1) - first_row(shard);
   }
 
+  /// Of all shards.
+  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const;
+
   /// Bytes that this index occupies beyond itself.
   [[nodiscard]] std::size_t memory_bytes() const noexcept;
 
