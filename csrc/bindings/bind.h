@@ -8,6 +8,7 @@ namespace penstock {
 void bind_base(pybind11::module_& module);
 void bind_index(pybind11::module_& module);
 void bind_order(pybind11::module_& module);
+void bind_image(pybind11::module_& module);
 void bind_assemble(pybind11::module_& module);
 void bind_files(pybind11::module_& module);
 void bind_tokens(pybind11::module_& module);

@@ -3,6 +3,8 @@
 
 #include "base/error.h"
 #include "bindings/bind.h"
+#include "image/jpeg.h"
+#include "image/png.h"
 
 namespace py = pybind11;
 
@@ -73,6 +75,8 @@ py::dict build_facts() {
 #else
   build["zlib"] = false;
 #endif
+  build["jpeg"] = jpeg_library();
+  build["png"] = png_library();
   return build;
 }
 

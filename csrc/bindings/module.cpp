@@ -6,6 +6,7 @@ PYBIND11_MODULE(_core, module) {
   penstock::bind_base(module);
   penstock::bind_index(module);
   penstock::bind_order(module);
+  penstock::bind_image(module);
   penstock::bind_assemble(module);
   penstock::bind_files(module);
   penstock::bind_tokens(module);

@@ -11,6 +11,8 @@ class _Build(TypedDict):
     build_type: str
     sanitizers: str
     zlib: bool
+    jpeg: str  # the library and its version, or nothing
+    png: str
 
 class _Bound(type):
     """pybind11's metaclass."""
@@ -283,3 +285,61 @@ def set_num_threads(count: int) -> None: ...
 def set_default_num_threads(count: int) -> None: ...
 def recycled_bytes() -> int: ...
 def row_numbers(indices: _Rows, num_rows: int) -> npt.NDArray[np.int64]: ...
+
+_Rect: TypeAlias = tuple[int, int, int, int]
+"""Left, top, width, height; in pixels."""
+
+_Pixels: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""(height, width, channels); 1 to 4 channels."""
+
+def resize_pixels(
+    pixels: _Pixels,
+    width: int,
+    height: int,
+    box: Sequence[float] | None = None,  # left, top, right, bottom
+    window: _Rect | None = None,  # of the result
+    filter: str = "bilinear",
+    rule: str = "13",  # whose order of passes: Pillow's "11", "12" or "13"
+    instructions: str | None = None,
+) -> _Pixels: ...
+def image_info(
+    data: bytes, mode: str = "RGB", bits: int = 8, orientation: bool = False, max_pixels: int = ...
+) -> tuple[str, int, int, int, int]: ...  # format, width and height (upright), channels decoded, orientation
+def decode_image(
+    data: bytes,
+    mode: str = "RGB",
+    bits: int = 8,
+    orientation: bool = False,
+    warnings: str = "count",
+    max_pixels: int = ...,
+    crop: _Rect | None = None,
+) -> tuple[_Pixels, int, str]: ...  # pixels, number of warnings, the first of them
+
+class ImagePipeline(metaclass=_Bound):
+    def __init__(
+        self,
+        *,
+        mode: str = "RGB",
+        channels: int = 3,
+        bits: int = 8,
+        dtype: str = "float32",
+        channels_last: bool = False,
+        scale: bool = True,
+        mean: Sequence[float] = ...,
+        std: Sequence[float] = ...,
+        decode: str = "exact",
+        filter: str = "bilinear",
+        rule: str = "13",
+        orientation: bool = False,
+        warnings: str = "count",
+        max_pixels: int = ...,
+    ) -> None: ...
+    def run(
+        self,
+        data: bytes,
+        crop: _Rect | None = None,
+        resize: tuple[int, int] | None = None,  # width, height
+        window: _Rect | None = None,
+        flip_horizontally: bool = False,
+        flip_vertically: bool = False,
+    ) -> tuple[_Capsule, int, str]: ...  # (1, channels, height, width); number of warnings, the first of them

@@ -57,6 +57,8 @@ def show_config() -> str:
         "build type": _core.BUILD["build_type"],
         "sanitizers": _core.BUILD["sanitizers"] or "none",
         "zlib": "yes" if _core.BUILD["zlib"] else "no: deflated .npz arrays cannot be read",
+        "jpeg": _core.BUILD["jpeg"] or "no: JPEG images cannot be decoded",
+        "png": _core.BUILD["png"] or "no: PNG images cannot be decoded",
         "threads": get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <cstdint>
+
+namespace penstock {
+
+/// What the kernels may use. The results are equal to the bit.
+enum class Instructions : std::uint8_t { kPortable, kSse4, kAvx2 };
+
+/// The most that this processor has and this build knows.
+[[nodiscard]] Instructions best_instructions() noexcept;
+
+}  // namespace penstock
