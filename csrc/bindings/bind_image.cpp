@@ -196,14 +196,10 @@ std::unique_ptr<ImagePipeline> new_pipeline(const std::string& mode, std::int32_
                           channels, bits / 8, scale, std::move(mean), std::move(deviation)});
 }
 
-/// One row: (1, channels, height, width), or channels last.
-Field field_of(const FinishPlan& finish, const PixelView& pixels) {
-  Field field;
-  field.dtype = finish.dtype;
-  field.row_shape = {finish.channels, pixels.height, pixels.width};
-  if (finish.layout == Layout::kChannelsLast)
-    field.row_shape = {pixels.height, pixels.width, finish.channels};
-  return field;
+/// Of one sample: (1, channels, height, width), or channels last.
+std::vector<std::int64_t> shape_of(const FinishPlan& finish, const PixelView& pixels) {
+  if (finish.layout == Layout::kChannelsLast) return {1, pixels.height, pixels.width, finish.channels};
+  return {1, finish.channels, pixels.height, pixels.width};
 }
 
 /// The sample as a capsule, the number of warnings and the first of them.
@@ -218,19 +214,19 @@ py::tuple run_pipeline(const ImagePipeline& self, const py::bytes& data, const s
   plan.flip_vertically = flip_vertically;
   PreparedImage image;
   BatchBuffer buffer;
-  Field field;
+  std::vector<std::int64_t> shape;
   {
     const Bytes bytes = bytes_of(data);
     const GilReleased unlocked;
     image = self.prepare(*self.open(bytes), plan, thread_image_scratch());
-    field = field_of(self.finisher().plan(), image.pixels);
-    field.row_bytes = self.finisher().bytes(image.pixels.width, image.pixels.height);
-    const auto size = static_cast<std::size_t>(field.row_bytes);
+    shape = shape_of(self.finisher().plan(), image.pixels);
+    const auto size =
+        static_cast<std::size_t>(self.finisher().bytes(image.pixels.width, image.pixels.height));
     buffer = BatchBuffer(size);
     self.finish(image, plan, {buffer.data(), size});
   }
-  return py::make_tuple(to_capsule(std::move(buffer), field, 1), image.report.num_warnings,
-                        image.report.first_warning);
+  return py::make_tuple(to_capsule(std::move(buffer), self.finisher().plan().dtype, std::move(shape)),
+                        image.report.num_warnings, image.report.first_warning);
 }
 
 }  // namespace
