@@ -2,6 +2,7 @@
 
 from penstock.datasets.base import ConcatDataset, Dataset, Field, Subset
 from penstock.datasets.files import FileDataset
+from penstock.datasets.images import ImageDataset, ImageFolder
 from penstock.datasets.ragged import RaggedDataset
 from penstock.datasets.shards import Raw, ShardDataset
 from penstock.datasets.tensors import TensorDataset
@@ -12,6 +13,8 @@ __all__ = [
     "Dataset",
     "Field",
     "FileDataset",
+    "ImageDataset",
+    "ImageFolder",
     "RaggedDataset",
     "Raw",
     "ShardDataset",
