@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing import context
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -75,6 +76,7 @@ class _Images(Dataset):
         self._epoch: int | None = None
         self._files = files
         self._labels = labels
+        self._sent_labels: Tensor | None = None
         self._left_out: list[Problem] = []
         self._core_log = _core.ImageLog()
         self._python_log: list[Problem] = []
@@ -248,8 +250,11 @@ class _Images(Dataset):
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_table": None, "transform": None, "_core_log": None}
         state["_files"] = shared(self._files) or self._files.image
-        state["_labels"] = None if self._labels is None else self._labels.clone()  # torch moves what it sends
-        return state
+        if self._labels is not None and context.get_spawning_popen() is not None:
+            if self._sent_labels is None:  # a copy: torch moves what it sends to shared memory
+                self._sent_labels = self._labels.clone()
+            state["_labels"] = self._sent_labels
+        return {**state, "_sent_labels": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
