@@ -144,6 +144,7 @@ ImageStep::Kind kind_named(const std::string& name) {
 
 std::shared_ptr<ImageSteps> new_steps(const std::vector<StepTuple>& tuples) {
   std::vector<ImageStep> steps;
+  steps.reserve(tuples.size());
   for (const auto& [kind, size, longest, padding, pads_if_needed, scale, ratio, probability] : tuples) {
     steps.push_back({kind_named(kind),
                      {size.first, size.second},

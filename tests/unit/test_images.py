@@ -144,6 +144,15 @@ def test_the_slow_path_says_why(root, caplog):
     assert isinstance(caught.value.__cause__, TypeError)
 
 
+@needs_libraries
+def test_a_build_without_libraries_does_it_by_pillow(root, monkeypatch):
+    expected = penstock.ImageFolder(root, SMALL).gather(range(8))
+    monkeypatch.setitem(_core.BUILD, "jpeg", "")
+    dataset = penstock.ImageFolder(root, SMALL)
+    assert "this build has no libjpeg-turbo" in dataset.explain()
+    assert all(map(torch.equal, dataset.gather(range(8)), expected))
+
+
 def test_without_a_transform_samples_are_pillow_images(root):
     image, target = penstock.ImageFolder(root)[6]
     assert (image.mode, image.size, target) == ("RGB", (30, 20), 1)

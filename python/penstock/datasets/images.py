@@ -199,7 +199,8 @@ class _Images(Dataset):
         """Say which epoch comes next: with `seed` and its number it decides how a sample is cropped.
 
         `penstock.DataLoader` needs no such call where it loads natively: it goes by its sampler's epoch. In
-        any other loader, crops are drawn from torch's random numbers until this is called.
+        any other loader, crops are drawn from torch's random numbers until this is called. Worker processes
+        that persist do not hear of it.
 
         Args:
             epoch: 0 or more.
