@@ -93,7 +93,9 @@ bool has_png() { return !png_library().empty(); }
 
 TEST_CASE("plans stay inside, whatever the image") {
   std::mt19937_64 random(1);
-  const auto upto = [&random](int most) { return static_cast<std::int32_t>(random() % (most + 1)); };
+  const auto upto = [&random](std::uint64_t most) {
+    return static_cast<std::int32_t>(random() % (most + 1));
+  };
   ImageStep crop = step(Kind::kRandomCrop);
   crop.pads_if_needed = true;
   for (int i = 0; i < 20'000; ++i) {

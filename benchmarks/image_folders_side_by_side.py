@@ -1,6 +1,6 @@
 """What a folder of JPEGs costs: every contender in turn, round after round, medians and ratios.
 
-Run as `python -m benchmarks.images_side_by_side`. First on one thread (the loop's own), then with every
+Run as `python -m benchmarks.image_folders_side_by_side`. First on one thread (the loop's own), then with every
 processor, or as many worker processes. Warm page cache. torchvision where it is installed.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import penstock
-from benchmarks.bench_images import BATCH, FILES, PIPELINES, SIDE, epoch, loaders, write_jpegs
+from benchmarks.bench_image_folders import BATCH, FILES, PIPELINES, SIDE, epoch, loaders, write_jpegs
 from benchmarks.side_by_side import medians
 from penstock import _core
 
