@@ -1,7 +1,7 @@
 """What a folder of JPEGs costs: every contender in turn, round after round, medians and ratios.
 
-Run as `python -m benchmarks.image_folders_side_by_side`. First on one thread (the loop's own), then with every
-processor, or as many worker processes. Warm page cache. torchvision where it is installed.
+Run as `python -m benchmarks.image_folders_side_by_side`. First on one thread (the loop's own), then with
+every processor, or as many worker processes. Warm page cache. torchvision where it is installed.
 """
 
 from __future__ import annotations

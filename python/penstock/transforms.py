@@ -8,6 +8,7 @@ do the same in Python, with torch's random numbers.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
@@ -42,15 +43,19 @@ _RESAMPLE = {"bilinear": 2, "bicubic": 3}  # as Pillow numbers them
 _ATTEMPTS = 10
 
 
-class _Described:
-    """Shows its attributes."""
+class _Transform(ABC):
+    """Can be called with an image, and shows its attributes."""
+
+    @abstractmethod
+    def __call__(self, image: Any) -> Any:
+        """Do so."""
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({arguments})"
 
 
-class Compose(_Described):
+class Compose(_Transform):
     """One transform after the other.
 
     Args:
@@ -67,7 +72,7 @@ class Compose(_Described):
         return image
 
 
-class Resize(_Described):
+class Resize(_Transform):
     """Resize, with antialiasing.
 
     Args:
@@ -104,7 +109,7 @@ class Resize(_Described):
         return _resized(image, *new, self.interpolation)
 
 
-class CenterCrop(_Described):
+class CenterCrop(_Transform):
     """Cut out the middle; of a smaller image with a black border.
 
     Args:
@@ -126,7 +131,7 @@ class CenterCrop(_Described):
         return _cropped(image, round((here[0] - width) / 2), round((here[1] - height) / 2), width, height)
 
 
-class Pad(_Described):
+class Pad(_Transform):
     """Put a border around.
 
     Args:
@@ -145,7 +150,7 @@ class Pad(_Described):
         return _padded(image, border_of(self.padding), self.fill)
 
 
-class RandomCrop(_Described):
+class RandomCrop(_Transform):
     """Cut out a part of this size, at any place.
 
     Args:
@@ -197,7 +202,7 @@ class RandomCrop(_Described):
         return _cropped(image, _upto(here[0] - width), y, width, height)
 
 
-class RandomResizedCrop(_Described):
+class RandomResizedCrop(_Transform):
     """Cut out any part of a random area and aspect, and resize it.
 
     Args:
@@ -242,7 +247,7 @@ class RandomResizedCrop(_Described):
         return (width - w) // 2, (height - h) // 2, w, h
 
 
-class RandomHorizontalFlip(_Described):
+class RandomHorizontalFlip(_Transform):
     """Mirror left and right.
 
     Args:
@@ -257,7 +262,7 @@ class RandomHorizontalFlip(_Described):
         return _flipped(image, -1) if _uniform(0, 1) < self.p else image
 
 
-class RandomVerticalFlip(_Described):
+class RandomVerticalFlip(_Transform):
     """Mirror top and bottom.
 
     Args:
@@ -272,7 +277,7 @@ class RandomVerticalFlip(_Described):
         return _flipped(image, -2) if _uniform(0, 1) < self.p else image
 
 
-class Grayscale(_Described):
+class Grayscale(_Transform):
     """Luma, for Pillow images.
 
     Args:
@@ -290,7 +295,7 @@ class Grayscale(_Described):
         return gray if self.num_output_channels == 1 else gray.convert("RGB")
 
 
-class PILToTensor(_Described):
+class PILToTensor(_Transform):
     """A Pillow image as a tensor, shape (channels, height, width), uint8."""
 
     def __call__(self, image: Image) -> Tensor:
@@ -299,7 +304,7 @@ class PILToTensor(_Described):
         return pixels.view(image.height, image.width, -1).permute(2, 0, 1).contiguous()
 
 
-class ToTensor(_Described):
+class ToTensor(_Transform):
     """A Pillow image as a tensor, shape (channels, height, width), float32, from 0 to 1."""
 
     def __call__(self, image: Image) -> Tensor:
@@ -307,7 +312,7 @@ class ToTensor(_Described):
         return PILToTensor()(image).to(torch.float32).div(255)
 
 
-class ToDtype(_Described):
+class ToDtype(_Transform):
     """Cast a tensor.
 
     Args:
@@ -328,7 +333,7 @@ class ToDtype(_Described):
         return image.to(self.dtype)
 
 
-class Normalize(_Described):
+class Normalize(_Transform):
     """Subtract a mean and divide by a standard deviation, channel by channel.
 
     Args:
