@@ -91,6 +91,12 @@ class Source : public std::enable_shared_from_this<Source> {
   ///
   /// \throws Error kSchema when they are of different kinds, or disagree in dtype or row shape
   [[nodiscard]] virtual std::shared_ptr<Source> followed_by(const Source& other) const = 0;
+
+  /// Whether reading a row twice may give two things, in two epochs.
+  [[nodiscard]] virtual bool is_random() const noexcept { return false; }
+
+  /// The same rows with what is random drawn anew, by this key: itself where nothing is.
+  [[nodiscard]] virtual std::shared_ptr<Source> in_epoch(std::uint64_t /*key*/) { return shared_from_this(); }
 };
 
 /// What `followed_by` throws when the other source is not like it.

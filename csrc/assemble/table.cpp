@@ -132,6 +132,18 @@ std::pair<Source*, std::size_t> Table::source_of(std::size_t field) const noexce
   return {source->get(), field};
 }
 
+bool Table::is_random() const noexcept {
+  return std::any_of(sources_.begin(), sources_.end(),
+                     [](const auto& source) { return source->is_random(); });
+}
+
+std::shared_ptr<Table> Table::in_epoch(std::uint64_t key) const {
+  std::vector<std::shared_ptr<Source>> sources;
+  sources.reserve(sources_.size());
+  for (const auto& source : sources_) sources.push_back(source->in_epoch(key));
+  return std::make_shared<Table>(std::move(sources));
+}
+
 std::shared_ptr<Table> Table::select(std::size_t field) const {
   const auto [source, number] = source_of(field);
   return std::make_shared<Table>(std::vector{source->select(number)});

@@ -81,6 +81,12 @@ class Table : public std::enable_shared_from_this<Table> {
   /// The source of a field, and the field's number in it. \pre it exists
   [[nodiscard]] std::pair<Source*, std::size_t> source_of(std::size_t field) const noexcept;
 
+  /// Whether a source is: see Source.
+  [[nodiscard]] bool is_random() const noexcept;
+
+  /// The same table with what is random drawn anew: see Source.
+  [[nodiscard]] std::shared_ptr<Table> in_epoch(std::uint64_t key) const;
+
   /// One field alone. \pre it exists
   [[nodiscard]] std::shared_ptr<Table> select(std::size_t field) const;
 

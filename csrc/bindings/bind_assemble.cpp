@@ -189,6 +189,8 @@ void bind_assemble(py::module_& module) {
           py::arg("field"))
       .def("rows_per_shard", &rows_per_shard, py::arg("field"))
       .def("select", &select, py::arg("field"))
+      .def_property_readonly("is_random", &Table::is_random)
+      .def("in_epoch", &Table::in_epoch, py::arg("key"))
       .def_property_readonly("is_ragged", &Table::is_ragged)
       .def("in_batch", &in_batch, py::arg("indices"), py::arg("layout"), py::arg("paddings"))
       .def("batch_shape", &batch_shape, py::arg("field"), py::arg("rows"))

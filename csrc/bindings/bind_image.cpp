@@ -179,7 +179,7 @@ py::tuple decode_image(const py::bytes& data, const std::string& mode, std::int3
   return py::make_tuple(std::move(pixels), image.report.num_warnings, image.report.first_warning);
 }
 
-std::unique_ptr<ImagePipeline> new_pipeline(const std::string& mode, std::int32_t channels, std::int32_t bits,
+std::shared_ptr<ImagePipeline> new_pipeline(const std::string& mode, std::int32_t channels, std::int32_t bits,
                                             const std::string& dtype, bool channels_last, bool scale,
                                             std::vector<float> mean, std::vector<float> deviation,
                                             const std::string& decode, const std::string& filter,
@@ -191,7 +191,7 @@ std::unique_ptr<ImagePipeline> new_pipeline(const std::string& mode, std::int32_
                                                 {{{"exact", Exactness::kExact}, {"fast", Exactness::kFast}}});
   options.filter = filter_named(filter);
   options.rule = rule_named(rule);
-  return std::make_unique<ImagePipeline>(
+  return std::make_shared<ImagePipeline>(
       options, FinishPlan{dtype_named(dtype), channels_last ? Layout::kChannelsLast : Layout::kChannelsFirst,
                           channels, bits / 8, scale, std::move(mean), std::move(deviation)});
 }
@@ -240,7 +240,7 @@ void bind_image(py::module_& module) {
   module.def("decode_image", &decode_image, py::arg("data"), py::arg("mode") = "RGB", py::arg("bits") = 8,
              py::arg("orientation") = false, py::arg("warnings") = "count",
              py::arg("max_pixels") = kDefaultMaxPixels, py::arg("crop") = py::none());
-  py::class_<ImagePipeline>(module, "ImagePipeline")
+  py::class_<ImagePipeline, std::shared_ptr<ImagePipeline>>(module, "ImagePipeline")
       .def(py::init(&new_pipeline), py::kw_only(), py::arg("mode") = "RGB", py::arg("channels") = 3,
            py::arg("bits") = 8, py::arg("dtype") = "float32", py::arg("channels_last") = false,
            py::arg("scale") = true, py::arg("mean") = std::vector<float>{},

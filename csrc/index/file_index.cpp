@@ -309,6 +309,10 @@ std::string_view FileIndex::name(std::int64_t file) const noexcept {
   return slice(names_, name_ends_, static_cast<std::size_t>(file));
 }
 
+std::string_view FileIndex::folder(std::int64_t folder) const noexcept {
+  return slice(folders_, folder_ends_, static_cast<std::size_t>(folder));
+}
+
 std::string FileIndex::path(std::int64_t file) const {
   const std::string_view name = this->name(file);
   std::string path;
@@ -358,7 +362,7 @@ bool FileIndex::is_settled() const noexcept {
 bool FileIndex::is_current() const {
   if (!is_settled()) return false;
   for (std::size_t i = 0; i < changed_.size(); ++i) {
-    const std::string below(slice(folders_, folder_ends_, i));
+    const std::string below(folder(static_cast<std::int64_t>(i)));
     try {
       if (folder_changed(below.empty() ? root_ : root_ + "/" + below) != changed_[i]) {
         return false;

@@ -105,6 +105,14 @@ class FileIndex {
   /// What a file holds of a field, with its whole shape.
   [[nodiscard]] FileField array(std::int64_t file, std::size_t field) const;
 
+  /// The folders that were listed, "" first: below the root.
+  [[nodiscard]] std::int64_t num_folders() const noexcept {
+    return static_cast<std::int64_t>(changed_.size());
+  }
+
+  /// \pre folder is in [0, num_folders())
+  [[nodiscard]] std::string_view folder(std::int64_t folder) const noexcept;
+
   /// Tells this image from any other.
   [[nodiscard]] std::uint64_t fingerprint() const noexcept { return fingerprint_; }
 

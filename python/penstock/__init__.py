@@ -1,5 +1,6 @@
 """Penstock: batches from the files you already have, at the speed of memory."""
 
+from penstock import transforms
 from penstock.collate import Collate, Samples, collate
 from penstock.config import get_num_threads, set_num_threads, show_config
 from penstock.datasets import (
@@ -8,6 +9,8 @@ from penstock.datasets import (
     Dataset,
     Field,
     FileDataset,
+    ImageDataset,
+    ImageFolder,
     RaggedDataset,
     Raw,
     ShardDataset,
@@ -20,6 +23,7 @@ from penstock.device import Convert, DevicePrefetcher
 from penstock.errors import (
     ArgumentError,
     FormatError,
+    MissingFileError,
     PenstockError,
     RowError,
     SampleError,
@@ -65,7 +69,10 @@ __all__ = [
     "Field",
     "FileDataset",
     "FormatError",
+    "ImageDataset",
+    "ImageFolder",
     "LengthBatchSampler",
+    "MissingFileError",
     "Packed",
     "PenstockError",
     "RaggedDataset",
@@ -93,4 +100,5 @@ __all__ = [
     "random_split",
     "set_num_threads",
     "show_config",
+    "transforms",
 ]

@@ -191,6 +191,9 @@ class Table(metaclass=_Bound):
     def select(self, field: int) -> Table: ...
     @property
     def is_ragged(self) -> bool: ...
+    @property
+    def is_random(self) -> bool: ...
+    def in_epoch(self, key: int) -> Table: ...
     def in_batch(self, indices: _Rows, layout: _Layout, paddings: Sequence[bytes]) -> Table: ...
     def batch_shape(self, field: int, rows: int) -> tuple[int, ...]: ...
     def lengths(self, field: int) -> _Int64: ...  # (rows,)
@@ -351,3 +354,62 @@ class ImagePipeline(metaclass=_Bound):
         flip_horizontally: bool = False,
         flip_vertically: bool = False,
     ) -> tuple[_Capsule, int, str]: ...  # (1, channels, height, width); number of warnings, the first of them
+
+def index_of_names(
+    root: str | bytes,
+    recipe: str | bytes,
+    names: Sequence[bytes],
+    folders: Sequence[bytes],
+    changed: Sequence[int],
+) -> FileIndex: ...
+def first_folders(index: FileIndex) -> list[tuple[bytes, int]]: ...
+def folders_of_root(index: FileIndex) -> list[bytes]: ...
+def first_unlike(index: FileIndex, suffixes: Sequence[str]) -> int: ...  # -1: there is none
+def image_sizes(
+    index: FileIndex, pipeline: ImagePipeline
+) -> tuple[_Int64, list[tuple[int, str]]]: ...  # (files, 2); number and problem of those that are -1, -1
+def derive_key(key: int, number: int) -> int: ...
+
+_Step: TypeAlias = tuple[
+    str,
+    tuple[int, int],
+    int,
+    tuple[int, int, int, int],
+    bool,
+    tuple[float, float],
+    tuple[float, float],
+    float,
+]
+"""Kind, width and height, longest, left top right bottom, pads if needed, scale, ratio, probability."""
+
+class ImageSteps(metaclass=_Bound):
+    def __init__(self, steps: Sequence[_Step]) -> None: ...
+    @property
+    def size(self) -> tuple[int, int] | None: ...  # width, height
+    @property
+    def is_random(self) -> bool: ...
+    def plan(
+        self, width: int, height: int, key: int, row: int
+    ) -> tuple[
+        _Rect | None, tuple[int, int] | None, _Rect, _Rect, bool, bool
+    ]: ...  # crop, resize, visible, window, flips horizontally, vertically
+
+class ImageLog(metaclass=_Bound):
+    def __init__(self) -> None: ...
+    @property
+    def broken(self) -> tuple[int, list[tuple[int, str]]]: ...  # all; row and problem of the first
+    @property
+    def warnings(self) -> tuple[int, list[tuple[int, str]]]: ...
+
+class ImageSource(Source):
+    def __init__(
+        self,
+        index: FileIndex,
+        pipeline: ImagePipeline,
+        steps: ImageSteps,
+        size: tuple[int, int],
+        fill: int,
+        column: Column | None,
+        replaces_broken: bool,
+        log: ImageLog,
+    ) -> None: ...

@@ -7,6 +7,7 @@ from typing import Any
 __all__ = [
     "ArgumentError",
     "FormatError",
+    "MissingFileError",
     "PenstockError",
     "RowError",
     "SampleError",
@@ -91,6 +92,10 @@ class ShardError(PenstockError, OSError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.problem, {**self.__dict__, "errno": self.errno})
+
+
+class MissingFileError(ShardError, FileNotFoundError):
+    """A file or folder that must be there is not."""
 
 
 class SampleError(PenstockError, RuntimeError):

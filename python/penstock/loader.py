@@ -304,16 +304,19 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         """Batches that the core's threads assemble, some ahead of the one that is asked for."""
         dataset: Any = self.dataset
         collate_fn: Any = self.collate_fn
-        ahead = _Ahead(
-            indices,
-            partial(
-                dataset.begin,
-                layout=collate_fn.layout,
-                pin_memory=self.pin_memory or collate_fn.pin_memory,
-                drop_cache=self.drop_cache,
-            ),
-            self._depth,
+        order = self._order()
+        begin: Callable[..., Underway] = partial(
+            dataset.begin,
+            layout=collate_fn.layout,
+            pin_memory=self.pin_memory or collate_fn.pin_memory,
+            drop_cache=self.drop_cache,
         )
+
+        def begin_in_epoch(indices: Any) -> Underway:
+            walk = None if order is None else order._pass
+            return begin(indices, epoch=None if walk is None else walk.epoch)
+
+        ahead = _Ahead(indices, begin_in_epoch, self._depth)
         for samples, underway in ahead:
             if isinstance(underway, Exception):
                 yield Produced(None, underway)

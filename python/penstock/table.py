@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,6 +149,7 @@ class Table:
         self.structure = structure
         self.fields = core.fields
         self.is_ragged = core.is_ragged
+        self.is_random = core.is_random
         self._is_dlpack = [field.is_dlpack for field in self.fields]
         self._arrangement: _Arrangement | None = None  # the latest that was asked for
         self._split: _Arrangement | None = None  # for single rows
@@ -157,6 +159,12 @@ class Table:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Table, (self.core, self.structure)
+
+    def in_epoch(self, key: int) -> Table:
+        """The same table with what is random drawn by this key, of 64 bits."""
+        other = copy.copy(self)
+        other.core = self.core.in_epoch(key)
+        return other
 
     def rows(self, indices: Any) -> Sequence[Sequence[Tensor]]:
         """For each field its rows, one by one."""

@@ -3,6 +3,7 @@
 from penstock.datasets.base import ConcatDataset, Dataset, Field, Subset
 from penstock.datasets.class_streams import ClassStream, ClassStreams
 from penstock.datasets.files import FileDataset
+from penstock.datasets.images import ImageDataset, ImageFolder
 from penstock.datasets.ragged import RaggedDataset
 from penstock.datasets.shards import Raw, ShardDataset
 from penstock.datasets.stream import StreamDataset
@@ -16,6 +17,8 @@ __all__ = [
     "Dataset",
     "Field",
     "FileDataset",
+    "ImageDataset",
+    "ImageFolder",
     "RaggedDataset",
     "Raw",
     "ShardDataset",

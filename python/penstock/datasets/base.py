@@ -154,7 +154,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
             IndexError: The number is outside the dataset.
             ShardError: Its file can no longer be read.
         """
-        fields = [field[0] for field in self.table.rows(self._to_rows([index]))]
+        fields = [field[0] for field in self._table_in(None).rows(self._to_rows([index]))]
         sample = self.table.structure.pack(fields)
         return sample if self.transform is None else transformed(self.transform, sample, index)
 
@@ -162,8 +162,8 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """The samples of one batch, for `collate`. Without a transform, nothing is read yet."""
         rows = self._to_rows(plain_indices(indices))
         if self.transform is None:
-            return Samples(self.table, rows, self._begun(indices))
-        fields = self.table.rows(rows)
+            return Samples(self._table_in(None), rows, self._begun(indices))
+        fields = self._table_in(None).rows(rows)
         pack = self.table.structure.pack
         samples = (
             transformed(self.transform, pack([field[k] for field in fields]), row)
@@ -198,9 +198,10 @@ class Dataset(torch.utils.data.Dataset[Any]):
             raise SchemaError(f"out= cannot be filled {why}", hint="Use a dataset without.")
         if self.transform is not None:
             return collate(self.__getitems__(indices))
+        table = self._table_in(None)
         if out is None:
-            return self.table.batch(rows, pin_memory=pin_memory)
-        self.table.gather_into(rows, self.table.structure.unpack(out))
+            return table.batch(rows, pin_memory=pin_memory)
+        table.gather_into(rows, self.table.structure.unpack(out))
         return out
 
     def subset(self, indices: Any) -> Subset:
@@ -285,6 +286,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
         layout: Layout = PADDED,
         pin_memory: bool = False,
         drop_cache: bool = False,
+        epoch: int | None = None,
     ) -> Underway:
         """Have a batch assembled by the core's threads while something else is done.
 
@@ -294,6 +296,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
             pin_memory: Assemble in pinned memory when there is an accelerator. Default: False.
             drop_cache: Let the system forget the parts of files that were read, where rows follow one
                 another or take 64 KiB and more. Default: False.
+            epoch: For what is random about the samples, if anything is. Default: as `set_epoch` said.
 
         Returns:
             The batch under way: `.batch()` waits for it. Dropping it calls it off.
@@ -303,7 +306,22 @@ class Dataset(torch.utils.data.Dataset[Any]):
             SchemaError: `indices` are no whole numbers.
         """
         rows = self._to_rows(plain_indices(indices))
-        return self.table.begin(rows, layout=layout, pin_memory=pin_memory, drop_cache=drop_cache)
+        table = self._table_in(epoch)
+        return table.begin(rows, layout=layout, pin_memory=pin_memory, drop_cache=drop_cache)
+
+    def random_key(self, epoch: int | None = None) -> int:
+        """What decides, together with a sample's number, how it is drawn at random: 64 bits.
+
+        Args:
+            epoch: Which one. Default: as `set_epoch` said; if it said nothing, drawn from torch's random
+                numbers.
+        """
+        return 0
+
+    def _table_in(self, epoch: int | None) -> Table:
+        """The table in an epoch: itself, unless something is random about it."""
+        table = self.table
+        return table.in_epoch(self.random_key(epoch)) if table.is_random else table
 
     def _all_rows(self) -> Rows:
         return np.arange(self.table.core.num_rows) if self._rows is None else self._rows
@@ -366,6 +384,10 @@ class Subset(Dataset):
         if name.startswith("_") or "dataset" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self.dataset, name)
+
+    def random_key(self, epoch: int | None = None) -> int:
+        """That of the whole dataset: a sample is drawn there as it is here."""
+        return self.dataset.random_key(epoch)
 
     def _read_targets(self) -> Rows:
         return self.dataset.targets[self.indices]

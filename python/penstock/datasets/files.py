@@ -23,7 +23,7 @@ from penstock.errors import ArgumentError, SchemaError
 from penstock.samplers.base import at_least
 from penstock.table import Structure, Table, column_in_memory
 
-__all__ = ["FileDataset"]
+__all__ = ["FileDataset", "require_choice"]
 
 Labels: TypeAlias = "Mapping[str, Any] | Sequence[Any] | Tensor | Callable[[Path], Any]"
 
@@ -96,11 +96,11 @@ class FileDataset(Dataset):
         on_error: Literal["raise", "skip"] = "raise",
         ragged: bool | None = None,
     ) -> None:
-        _require_choice("cache", cache, (None, "memory"))
-        _require_choice("on_error", on_error, ("raise", "skip"))
+        require_choice("cache", cache, (None, "memory"))
+        require_choice("on_error", on_error, ("raise", "skip"))
         if cache_bytes is not None:
             at_least(0, cache_bytes, "cache_bytes")
-            _require_choice("cache", cache, ("memory",))  # without one it would do nothing
+            require_choice("cache", cache, ("memory",))  # without one it would do nothing
         if index is not None and on_error == "skip":
             raise ArgumentError("an index file does not remember what was skipped", actual='on_error="skip"')
         self.root = os.path.abspath(os.fspath(root))
@@ -218,7 +218,12 @@ class FileDataset(Dataset):
 # --- arguments -------------------------------------------------------------------------------------------
 
 
-def _require_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+def require_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Refuses an argument that is none of these.
+
+    Raises:
+        ArgumentError: It is not.
+    """
     if value not in choices:
         raise ArgumentError(
             f"{name}= has a value that cannot be", expected=f"one of {choices}", actual=repr(value)

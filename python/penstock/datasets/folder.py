@@ -19,7 +19,17 @@ from penstock.datasets.shards import SUFFIXES, Raw
 from penstock.errors import ArgumentError, FormatError, SchemaError, ShardError
 from penstock.progress import steps
 
-__all__ = ["Failure", "Folder", "Ids", "few", "index_from", "missing_files", "raise_failures", "shared"]
+__all__ = [
+    "Failure",
+    "Folder",
+    "Ids",
+    "few",
+    "index_from",
+    "kept",
+    "missing_files",
+    "raise_failures",
+    "shared",
+]
 
 Failure: TypeAlias = tuple[int, bytes, int, str]
 """Number of the file, path, the system's error number or 0, what is wrong."""
@@ -113,7 +123,7 @@ class Folder:
             ArgumentError: It is an index of something else, or no index.
             ShardError, FormatError, SchemaError: A file of the folder is wrong, or the index cannot be made.
         """
-        known = self._open(path)
+        known = kept(path, os.fsencode(self.root), self._recipe())
         if known is not None and known.is_current():
             return known
         indexer, failures = self._read(None, known)
@@ -148,34 +158,39 @@ class Folder:
         indexer.settle()
         return indexer, indexer.failures()
 
-    def _open(self, path: str) -> _core.FileIndex | None:
-        """An index file; nothing where it must be made."""
-        try:
-            known = _core.FileIndex.open(os.fsencode(path))
-        except ShardError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            raise
-        except FormatError as error:
-            warnings.warn(f"{error}. It is made anew", stacklevel=5)
-            return None
-        for what, kept, asked in (
-            ("of another folder", known.root, os.fsencode(self.root)),
-            ("for other arguments", known.recipe, self._recipe()),
-        ):
-            if kept != asked:
-                raise ArgumentError(
-                    f"the index file is {what}",
-                    path=path,
-                    expected=os.fsdecode(asked),
-                    actual=os.fsdecode(kept),
-                    hint="Remove it, or name another one.",
-                )
-        return known
-
     def _recipe(self) -> bytes:
         """All of it but where it is."""
         return json.dumps([self.suffixes, self.fields, self.raw, self.ragged]).encode()
+
+
+def kept(path: str, root: bytes, recipe: bytes) -> _core.FileIndex | None:
+    """An index file; nothing where it must be made.
+
+    Raises:
+        ArgumentError: It is an index of something else, or no index.
+    """
+    try:
+        known = _core.FileIndex.open(os.fsencode(path))
+    except ShardError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    except FormatError as error:
+        warnings.warn(f"{error}. It is made anew", stacklevel=5)
+        return None
+    for what, found, asked in (
+        ("of another folder", known.root, root),
+        ("for other arguments", known.recipe, recipe),
+    ):
+        if found != asked:
+            raise ArgumentError(
+                f"the index file is {what}",
+                path=path,
+                expected=os.fsdecode(asked),
+                actual=os.fsdecode(found),
+                hint="Remove it, or name another one.",
+            )
+    return known
 
 
 def raise_failures(indexer: _core.FileIndexer, failures: Sequence[Failure]) -> None:

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "assemble/column_source.h"
+#include "assemble/image_log.h"
+#include "assemble/image_steps.h"
+#include "assemble/source.h"
+#include "image/pipeline.h"
+#include "index/file_index.h"
+
+namespace penstock {
+
+/// Rows that are image files, decoded and transformed straight into a batch; with them, where there is one, a
+/// column of as many rows, such as labels.
+///
+/// What is random depends on the key and the row alone: see `in_epoch`.
+class ImageSource final : public Source {
+ public:
+  struct Parts {
+    std::shared_ptr<const FileIndex> files;  ///< of which the names alone count
+    std::shared_ptr<const ImagePipeline> pipeline;
+    std::shared_ptr<const ImageSteps> steps;
+    ImagePlan::Size size{0, 0};            ///< of every sample
+    std::uint8_t fill = 0;                 ///< of a border, as a sample of the image
+    std::shared_ptr<ColumnSource> column;  ///< or none
+    bool replaces_broken = false;          ///< another row, image and column, stands in for a broken one
+    std::shared_ptr<ImageLog> log;
+    std::vector<std::size_t> chosen{0, 1};  ///< of the fields: 0 is the image, 1 the column
+    std::uint64_t key = 0;                  ///< of what is random
+  };
+
+  /// \throws Error kSchema when the column has another number of rows, or there is no file
+  explicit ImageSource(Parts parts);
+
+  [[nodiscard]] const Parts& parts() const noexcept { return parts_; }
+
+  /// The plan of one row, were its image of that size. \pre in range
+  ///
+  /// \throws Error kArgument as ImageSteps::plan
+  [[nodiscard]] SamplePlan plan(std::int64_t row, ImagePlan::Size image) const;
+
+  [[nodiscard]] std::span<const Field> fields() const noexcept override { return fields_; }
+  [[nodiscard]] std::int64_t num_rows() const noexcept override { return parts_.files->num_files(); }
+  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
+  [[nodiscard]] std::int64_t num_shards() const noexcept override { return num_rows(); }
+  [[nodiscard]] std::int64_t row_work() const noexcept override { return row_work_; }
+
+  /// \throws Error kFormat, kShard for a file that is no image or cannot be read; kArgument where it is too
+  /// small for a crop; kSchema where it has another size than all shall have
+  void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) override;
+
+  [[nodiscard]] bool asks_ahead() const noexcept override { return false; }
+  void will_need(std::int64_t /*first*/, std::int64_t /*count*/) override {}
+  void will_need(std::span<const std::int64_t> /*rows*/) override {}
+  void will_not_need(std::span<const std::int64_t> /*rows*/) const noexcept override {}
+  [[nodiscard]] std::uint64_t fingerprint() const override;
+  [[nodiscard]] std::shared_ptr<Source> select(std::size_t field) override;
+  [[nodiscard]] std::shared_ptr<Source> followed_by(const Source& other) const override;
+  [[nodiscard]] bool is_random() const noexcept override { return parts_.steps->is_random(); }
+  [[nodiscard]] std::shared_ptr<Source> in_epoch(std::uint64_t key) override;
+
+ private:
+  /// \returns the row that was read: this one, or one that stands in for it
+  std::int64_t read_some_image(std::int64_t row, std::span<std::byte> out) const;
+  void read_image(std::int64_t row, std::span<std::byte> out) const;
+  void decode(std::int64_t row, Bytes bytes, std::span<std::byte> out) const;
+
+  Parts parts_;
+  std::vector<Field> fields_;
+  std::int64_t row_work_ = 0;
+};
+
+/// What the header of an image file says.
+///
+/// \throws Error kFormat, kShard with the path, when it is no image that can be decoded so, or unreadable
+[[nodiscard]] ImagePlan::Size read_image_size(const std::string& path, const ImagePipeline& pipeline);
+
+}  // namespace penstock

@@ -1,0 +1,448 @@
+"""torchvision's transforms for images, as descriptions that the core can carry out.
+
+Names, arguments and defaults are torchvision's. Given to an `ImageFolder` or `ImageDataset`, they run
+natively, fused with decoding. Called with a Pillow image or a tensor of shape (channels, height, width), they
+do the same in Python, with torch's random numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor
+
+from penstock.errors import ArgumentError, SchemaError
+
+__all__ = [
+    "CenterCrop",
+    "Compose",
+    "Grayscale",
+    "Normalize",
+    "PILToTensor",
+    "Pad",
+    "RandomCrop",
+    "RandomHorizontalFlip",
+    "RandomResizedCrop",
+    "RandomVerticalFlip",
+    "Resize",
+    "ToDtype",
+    "ToTensor",
+]
+
+Image: TypeAlias = Any
+"""A Pillow image, or a tensor of shape (channels, height, width)."""
+
+Size: TypeAlias = "int | Sequence[int]"
+Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+
+_RESAMPLE = {"bilinear": 2, "bicubic": 3}  # as Pillow numbers them
+_ATTEMPTS = 10
+
+
+class _Transform(ABC):
+    """Can be called with an image, and shows its attributes."""
+
+    @abstractmethod
+    def __call__(self, image: Any) -> Any:
+        """Do so."""
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({arguments})"
+
+
+class Compose(_Transform):
+    """One transform after the other.
+
+    Args:
+        transforms: Called in this order.
+    """
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
+        self.transforms = list(transforms)
+
+    def __call__(self, image: Image) -> Any:
+        """Do so."""
+        for transform in self.transforms:
+            image = transform(image)
+        return image
+
+
+class Resize(_Transform):
+    """Resize, with antialiasing.
+
+    Args:
+        size: (height, width); or a number: the shorter side becomes that long, the other in proportion.
+        interpolation: "bilinear" or "bicubic". Default: "bilinear".
+        max_size: With a number for size: how long the longer side may be at most. Default: any length.
+
+    Raises:
+        ArgumentError: The interpolation is another; `max_size` is no more than the size, or stands beside
+            two numbers.
+    """
+
+    def __init__(
+        self, size: Size, interpolation: Interpolation = "bilinear", max_size: int | None = None
+    ) -> None:
+        self.size = size if isinstance(size, int) else _pair(size, "size", least=1)
+        self.interpolation = _known(interpolation)
+        self.max_size = max_size
+        shorter = size if isinstance(size, int) else size[0]
+        if max_size is not None and (not isinstance(self.size, int) or max_size <= shorter):
+            raise ArgumentError(
+                "max_size is for a size of one number, and more than that", actual=f"{size}, {max_size}"
+            )
+
+    def __call__(self, image: Image) -> Image:
+        """Do so."""
+        width, height = _size_of(image)
+        if not isinstance(self.size, int):
+            return _resized(image, self.size[1], self.size[0], self.interpolation)
+        shorter, longer = self.size, int(self.size * max(width, height) / min(width, height))
+        if self.max_size is not None and longer > self.max_size:
+            shorter, longer = int(self.max_size * shorter / longer), self.max_size
+        new = (shorter, longer) if width <= height else (longer, shorter)
+        return _resized(image, *new, self.interpolation)
+
+
+class CenterCrop(_Transform):
+    """Cut out the middle; of a smaller image with a black border.
+
+    Args:
+        size: (height, width), or one number for both.
+    """
+
+    def __init__(self, size: Size) -> None:
+        self.size = _pair(size, "size", least=1)
+
+    def __call__(self, image: Image) -> Image:
+        """Do so."""
+        height, width = self.size
+        here = _size_of(image)
+        lacks = max(width - here[0], 0), max(height - here[1], 0)
+        if any(lacks):
+            border = lacks[0] // 2, lacks[1] // 2, (lacks[0] + 1) // 2, (lacks[1] + 1) // 2
+            image = _padded(image, border, 0)
+            here = _size_of(image)
+        return _cropped(image, round((here[0] - width) / 2), round((here[1] - height) / 2), width, height)
+
+
+class Pad(_Transform):
+    """Put a border around.
+
+    Args:
+        padding: (left, top, right, bottom), or (left and right, top and bottom), or one number.
+        fill: Of every channel of the border. Default: 0.
+    """
+
+    def __init__(self, padding: int | Sequence[int], fill: int = 0) -> None:
+        self.padding = padding if isinstance(padding, int) else list(padding)
+        self.fill = fill
+        self.padding_mode = "constant"
+        border_of(self.padding)
+
+    def __call__(self, image: Image) -> Image:
+        """Do so."""
+        return _padded(image, border_of(self.padding), self.fill)
+
+
+class RandomCrop(_Transform):
+    """Cut out a part of this size, at any place.
+
+    Args:
+        size: (height, width), or one number for both.
+        padding: A border put around first: see `Pad`. Default: none.
+        pad_if_needed: Where the image is too small, put a border of as much as is missing at both ends.
+            Default: False: that is an error.
+        fill: Of every channel of the border. Default: 0.
+    """
+
+    def __init__(
+        self,
+        size: Size,
+        padding: int | Sequence[int] | None = None,
+        pad_if_needed: bool = False,
+        fill: int = 0,
+    ) -> None:
+        self.size = _pair(size, "size", least=1)
+        self.padding = padding
+        self.pad_if_needed = pad_if_needed
+        self.fill = fill
+        self.padding_mode = "constant"
+        if padding is not None:
+            border_of(padding)
+
+    def __call__(self, image: Image) -> Image:
+        """Do so.
+
+        Raises:
+            ArgumentError: The image is smaller than the crop.
+        """
+        height, width = self.size
+        if self.padding is not None:
+            image = _padded(image, border_of(self.padding), self.fill)
+        here = _size_of(image)
+        if self.pad_if_needed and here[0] < width:
+            image = _padded(image, (width - here[0], 0, width - here[0], 0), self.fill)
+        if self.pad_if_needed and here[1] < height:
+            image = _padded(image, (0, height - here[1], 0, height - here[1]), self.fill)
+        here = _size_of(image)
+        if here[0] < width or here[1] < height:
+            raise ArgumentError(
+                "the image is smaller than the random crop",
+                expected=f"{width} x {height} pixels or more",
+                actual=f"{here[0]} x {here[1]} pixels",
+                hint="pad_if_needed=True puts a border around it.",
+            )
+        y = _upto(here[1] - height)
+        return _cropped(image, _upto(here[0] - width), y, width, height)
+
+
+class RandomResizedCrop(_Transform):
+    """Cut out any part of a random area and aspect, and resize it.
+
+    Args:
+        size: (height, width) of the result, or one number for both.
+        scale: Least and most of the area to cut out, as a fraction. Default: (0.08, 1).
+        ratio: Least and most of its width to its height. Default: (3/4, 4/3).
+        interpolation: "bilinear" or "bicubic". Default: "bilinear".
+    """
+
+    def __init__(
+        self,
+        size: Size,
+        scale: Sequence[float] = (0.08, 1.0),
+        ratio: Sequence[float] = (3.0 / 4.0, 4.0 / 3.0),
+        interpolation: Interpolation = "bilinear",
+    ) -> None:
+        self.size = _pair(size, "size", least=1)
+        self.scale = _range(scale, "scale", least=0)
+        self.ratio = _range(ratio, "ratio", least=1e-6)
+        self.interpolation = _known(interpolation)
+
+    def __call__(self, image: Image) -> Image:
+        """Do so."""
+        part = _cropped(image, *self._part(*_size_of(image)))
+        return _resized(part, self.size[1], self.size[0], self.interpolation)
+
+    def _part(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, width, height."""
+        low, high = (math.log(bound) for bound in self.ratio)
+        for _ in range(_ATTEMPTS):
+            area = width * height * _uniform(*self.scale)
+            ratio = math.exp(_uniform(low, high))
+            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < w <= width and 0 < h <= height:
+                y = _upto(height - h)
+                return _upto(width - w), y, w, h
+        w, h = width, height
+        if width / height < self.ratio[0]:
+            h = max(round(width / self.ratio[0]), 1)
+        elif width / height > self.ratio[1]:
+            w = max(round(height * self.ratio[1]), 1)
+        return (width - w) // 2, (height - h) // 2, w, h
+
+
+class RandomHorizontalFlip(_Transform):
+    """Mirror left and right.
+
+    Args:
+        p: How probably. Default: 0.5.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = _probability(p)
+
+    def __call__(self, image: Image) -> Image:
+        """Do so."""
+        return _flipped(image, -1) if _uniform(0, 1) < self.p else image
+
+
+class RandomVerticalFlip(_Transform):
+    """Mirror top and bottom.
+
+    Args:
+        p: How probably. Default: 0.5.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = _probability(p)
+
+    def __call__(self, image: Image) -> Image:
+        """Do so."""
+        return _flipped(image, -2) if _uniform(0, 1) < self.p else image
+
+
+class Grayscale(_Transform):
+    """Luma, for Pillow images.
+
+    Args:
+        num_output_channels: 1, or 3 that are all alike. Default: 1.
+    """
+
+    def __init__(self, num_output_channels: int = 1) -> None:
+        if num_output_channels not in (1, 3):
+            raise ArgumentError("num_output_channels is 1 or 3", actual=repr(num_output_channels))
+        self.num_output_channels = num_output_channels
+
+    def __call__(self, image: Image) -> Image:
+        """Do so."""
+        gray = image.convert("L")
+        return gray if self.num_output_channels == 1 else gray.convert("RGB")
+
+
+class PILToTensor(_Transform):
+    """A Pillow image as a tensor, shape (channels, height, width), uint8."""
+
+    def __call__(self, image: Image) -> Tensor:
+        """Do so."""
+        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+        return pixels.view(image.height, image.width, -1).permute(2, 0, 1).contiguous()
+
+
+class ToTensor(_Transform):
+    """A Pillow image as a tensor, shape (channels, height, width), float32, from 0 to 1."""
+
+    def __call__(self, image: Image) -> Tensor:
+        """Do so."""
+        return PILToTensor()(image).to(torch.float32).div(255)
+
+
+class ToDtype(_Transform):
+    """Cast a tensor.
+
+    Args:
+        dtype: torch.float32, torch.float16 or torch.bfloat16.
+        scale: Divide uint8 by 255, in float32. Default: False.
+    """
+
+    def __init__(self, dtype: torch.dtype, scale: bool = False) -> None:
+        self.dtype = dtype
+        self.scale = scale
+        if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            raise ArgumentError("images become float32, float16 or bfloat16", actual=str(dtype))
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Do so."""
+        if self.scale and image.dtype == torch.uint8:
+            image = image.to(torch.float32).div(255)
+        return image.to(self.dtype)
+
+
+class Normalize(_Transform):
+    """Subtract a mean and divide by a standard deviation, channel by channel.
+
+    Args:
+        mean: One for each channel.
+        std: One for each channel, above 0.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean = [float(each) for each in mean]
+        self.std = [float(each) for each in std]
+        if len(self.mean) != len(self.std) or not all(each > 0 for each in self.std):
+            raise ArgumentError("a mean and a std above 0 for each channel", actual=f"{mean}, {std}")
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Do so."""
+        if not image.is_floating_point():
+            raise SchemaError("only floats are normalised", actual=str(image.dtype), hint="ToTensor() first.")
+        mean, std = (torch.tensor(each, dtype=image.dtype).view(-1, 1, 1) for each in (self.mean, self.std))
+        return image.sub(mean).div_(std)
+
+
+# --- arguments -------------------------------------------------------------------------------------------
+
+
+def border_of(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom, of any of torchvision's ways to say them.
+
+    Raises:
+        ArgumentError: There are 3 numbers or more than 4, or one is less than 0.
+    """
+    numbers = [padding] if isinstance(padding, int) else list(padding)
+    if len(numbers) not in (1, 2, 4) or not all(isinstance(each, int) and each >= 0 for each in numbers):
+        raise ArgumentError("padding is 1, 2 or 4 numbers from 0", actual=repr(padding))
+    return cast(tuple[int, int, int, int], tuple(numbers * (4 // len(numbers))))
+
+
+def _pair(size: Size, name: str, least: int) -> tuple[int, int]:
+    numbers = [size] if isinstance(size, int) else list(size)
+    if len(numbers) not in (1, 2) or not all(isinstance(each, int) and each >= least for each in numbers):
+        raise ArgumentError(f"{name} is one number or two", expected=f"{least} or more", actual=repr(size))
+    return numbers[0], numbers[-1]
+
+
+def _range(numbers: Sequence[float], name: str, least: float) -> tuple[float, float]:
+    low, high = (float(each) for each in numbers)
+    if not least <= low <= high < math.inf:
+        raise ArgumentError(f"{name} is a least and a most", expected=f"from {least}", actual=repr(numbers))
+    return low, high
+
+
+def _probability(p: float) -> float:
+    if not 0 <= p <= 1:
+        raise ArgumentError("a probability is from 0 to 1", actual=repr(p))
+    return p
+
+
+def _known(interpolation: Any) -> Interpolation:
+    """By name, whether it is a string or one of torchvision's constants."""
+    name = getattr(interpolation, "value", interpolation)
+    if name not in _RESAMPLE:
+        raise ArgumentError("no such interpolation", expected="bilinear or bicubic", actual=repr(name))
+    return cast(Interpolation, name)
+
+
+# --- Pillow images and tensors ---------------------------------------------------------------------------
+
+
+def _uniform(low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand(1, dtype=torch.float64))
+
+
+def _upto(most: int) -> int:
+    return int(torch.randint(0, most + 1, size=(1,)))
+
+
+def _size_of(image: Image) -> tuple[int, int]:
+    """Width and height."""
+    return (image.shape[-1], image.shape[-2]) if isinstance(image, Tensor) else image.size
+
+
+def _cropped(image: Image, x: int, y: int, width: int, height: int) -> Image:
+    if isinstance(image, Tensor):
+        return image[..., y : y + height, x : x + width]
+    return image.crop((x, y, x + width, y + height))
+
+
+def _flipped(image: Image, dimension: int) -> Image:
+    if isinstance(image, Tensor):
+        return image.flip(dimension)
+    return image.transpose({-1: 0, -2: 1}[dimension])
+
+
+def _padded(image: Image, border: tuple[int, int, int, int], fill: int) -> Image:
+    left, top, right, bottom = border
+    if isinstance(image, Tensor):
+        return torch.nn.functional.pad(image, (left, right, top, bottom), value=fill)
+    from PIL import Image as pillow
+
+    width, height = image.size
+    channels = len(image.getbands())
+    color = fill if channels == 1 else (fill,) * channels
+    canvas = pillow.new(image.mode, (width + left + right, height + top + bottom), color)
+    canvas.paste(image, (left, top))
+    return canvas
+
+
+def _resized(image: Image, width: int, height: int, interpolation: Interpolation) -> Image:
+    if not isinstance(image, Tensor):
+        return image.resize((width, height), _RESAMPLE[interpolation])
+    whole = image[None].to(torch.float32)
+    new = torch.nn.functional.interpolate(whole, (height, width), mode=interpolation, antialias=True)[0]
+    return new if image.is_floating_point() else new.round().clamp(0, 255).to(image.dtype)

@@ -1,0 +1,215 @@
+"""penstock.transforms by themselves, and which transforms the core takes on."""
+
+import pytest
+import torch
+from pictures import photograph, to_pillow
+from PIL import Image, ImageOps
+
+from penstock import transforms as T
+from penstock.datasets.lowering import NotLowered, lowered
+from penstock.errors import ArgumentError, SchemaError
+
+IMAGE = to_pillow(photograph(50, 40))
+PIXELS = T.PILToTensor()(IMAGE)
+MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+
+
+# called in Python ------------------------------------------------------------------------------------------
+
+
+def test_pixels():
+    assert PIXELS.shape == (3, 40, 50)
+    assert PIXELS.dtype == torch.uint8
+    assert tuple(PIXELS[:, 7, 9].tolist()) == IMAGE.getpixel((9, 7))
+    assert torch.equal(T.ToTensor()(IMAGE), PIXELS.to(torch.float32) / 255)
+    assert torch.equal(T.ToDtype(torch.float32)(PIXELS), PIXELS.to(torch.float32))
+    assert T.ToDtype(torch.bfloat16, scale=True)(PIXELS).dtype == torch.bfloat16
+    assert T.Grayscale()(IMAGE).mode == "L"
+    assert T.Grayscale(3)(IMAGE).mode == "RGB"
+
+
+def test_normalize():
+    normalised = T.Normalize(MEAN, STD)(T.ToTensor()(IMAGE))
+    assert torch.equal(normalised[1], (PIXELS[1].to(torch.float32) / 255 - 0.4) / 0.3)
+    with pytest.raises(SchemaError, match="only floats"):
+        T.Normalize(MEAN, STD)(PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("transform", "expected"),
+    [
+        (T.Resize((20, 30)), IMAGE.resize((30, 20), Image.Resampling.BILINEAR)),
+        (T.Resize(20, "bicubic"), IMAGE.resize((25, 20), Image.Resampling.BICUBIC)),
+        (T.Resize(30, max_size=35), IMAGE.resize((35, 28), Image.Resampling.BILINEAR)),
+        (T.CenterCrop(20), IMAGE.crop((15, 10, 35, 30))),
+        (T.CenterCrop((50, 41)), ImageOps.expand(IMAGE, (0, 5, 0, 5)).crop((4, 0, 45, 50))),
+        (T.Pad((1, 2, 3, 4), fill=9), ImageOps.expand(IMAGE, (1, 2, 3, 4), (9, 9, 9))),
+        (T.RandomHorizontalFlip(1), ImageOps.mirror(IMAGE)),
+        (T.RandomVerticalFlip(1), ImageOps.flip(IMAGE)),
+        (T.RandomVerticalFlip(0), IMAGE),
+        (T.RandomCrop((40, 50)), IMAGE),
+    ],
+    ids=repr,
+)
+def test_by_pillow(transform, expected):
+    """Of a Pillow image and, where that is not another resize, of a tensor."""
+    assert torch.equal(T.PILToTensor()(transform(IMAGE)), T.PILToTensor()(expected))
+    if not isinstance(transform, T.Resize):
+        assert torch.equal(transform(PIXELS), T.PILToTensor()(expected))
+
+
+def test_random_crops():
+    torch.manual_seed(0)
+    crops = {bytes(T.RandomCrop(39)(IMAGE).tobytes()) for _ in range(100)}
+    assert len(crops) == 24
+    assert T.RandomCrop((60, 60), padding=(5, 10))(IMAGE).size == (60, 60)
+    assert T.RandomCrop((60, 70), pad_if_needed=True)(PIXELS).shape == (3, 60, 70)
+    assert T.RandomResizedCrop((24, 32))(IMAGE).size == (32, 24)
+    assert T.RandomResizedCrop(24)(PIXELS).shape == (3, 24, 24)
+    with pytest.raises(ArgumentError, match=r"smaller than the random crop.*60 x 60.*found 50 x 40"):
+        T.RandomCrop(60)(IMAGE)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: T.Resize(20, "nearest"),  # type: ignore[arg-type]
+        lambda: T.Resize(20, max_size=20),
+        lambda: T.Resize((20, 20), max_size=30),
+        lambda: T.Resize((20, 0)),
+        lambda: T.CenterCrop((1, 2, 3)),
+        lambda: T.Pad(-1),
+        lambda: T.Pad((1, 2, 3)),
+        lambda: T.RandomCrop(5, padding=-1),
+        lambda: T.RandomHorizontalFlip(1.5),
+        lambda: T.RandomResizedCrop(20, scale=(1, 0.5)),
+        lambda: T.RandomResizedCrop(20, ratio=(0, 1)),
+        lambda: T.Grayscale(2),
+        lambda: T.Normalize([0.5], [0]),
+        lambda: T.Normalize([0.5], [0.5, 0.5]),
+        lambda: T.ToDtype(torch.int64),
+    ],
+)
+def test_arguments_that_cannot_be(make):
+    with pytest.raises(ArgumentError):
+        make()
+
+
+def test_repr():
+    assert repr(T.Compose([T.Resize(5)])) == (
+        "Compose(transforms=[Resize(size=5, interpolation='bilinear', max_size=None)])"
+    )
+
+
+# taken on by the core --------------------------------------------------------------------------------------
+
+
+def like_torchvision(name, module="transforms.transforms", **attributes):
+    """An object as torchvision would have it, as far as one can tell without torchvision."""
+    kind = type(name, (), {"__module__": f"torchvision.{module}"})
+    it = kind()
+    vars(it).update(attributes)
+    return it
+
+
+class Bilinear:
+    value = "bilinear"
+
+
+def test_torchvisions_are_known_by_name():
+    ours = T.Compose(
+        [
+            T.RandomResizedCrop((20, 30), (0.2, 0.9), (0.5, 2), "bilinear"),
+            T.RandomHorizontalFlip(0.3),
+            T.RandomCrop((10, 11), (1, 2, 3, 4), True, 5),
+            T.ToTensor(),
+            T.Normalize(MEAN, STD),
+        ]
+    )
+    first = like_torchvision(
+        "RandomResizedCrop", size=(20, 30), scale=(0.2, 0.9), ratio=(0.5, 2), interpolation=Bilinear()
+    )
+    flip = like_torchvision("RandomHorizontalFlip", p=0.3)
+    rest = {"size": (10, 11), "pad_if_needed": True, "fill": 5, "padding_mode": "constant"}
+    crop = like_torchvision("RandomCrop", padding=(1, 2, 3, 4), **rest)
+    normalize = like_torchvision("Normalize", mean=MEAN, std=STD)
+    v1 = [first, flip, crop, like_torchvision("ToTensor"), normalize]
+    assert lowered(like_torchvision("Compose", transforms=v1), "exact") == lowered(ours, "exact")
+    v2 = "transforms.v2._geometry"
+    second = like_torchvision("RandomCrop", v2, padding=[1, 3, 2, 4], **rest)  # left, right, top, bottom
+    to_floats = [
+        like_torchvision("ToImage", v2),
+        like_torchvision("ToDtype", v2, dtype=torch.float32, scale=True),
+    ]
+    parts = [first, flip, second, *to_floats, normalize]
+    assert lowered(like_torchvision("Compose", v2, transforms=parts), "exact") == lowered(ours, "exact")
+
+
+def test_one_mean_for_all_channels():
+    plan = lowered(T.Compose([T.CenterCrop(5), T.ToTensor(), T.Normalize([0.5], [0.25])]), "exact")
+    assert (plan.mean, plan.std) == ([0.5] * 3, [0.25] * 3)
+
+
+class Own(T.CenterCrop):
+    pass
+
+
+CROP, TENSOR, NORMAL = T.CenterCrop(5), T.ToTensor(), T.Normalize(MEAN, STD)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "match"),
+    [
+        ([Own(5), TENSOR], "Own is not one that the core knows"),
+        ([len], "len is not one"),
+        ([lambda image: image], "<lambda> is not one"),
+        ([like_torchvision("ColorJitter")], "ColorJitter is not one"),
+        ([like_torchvision("Resize")], "Resize: .*size"),
+        ([CROP], "gives a Pillow image"),
+        ([CROP, TENSOR, TENSOR], "ToTensor: it comes twice"),
+        ([TENSOR, T.Resize(5)], "Resize: torch resizes a tensor otherwise"),
+        ([T.PILToTensor(), T.Resize(5)], "Resize: torch resizes a tensor otherwise"),
+        ([T.Resize(9), T.Resize(5), TENSOR], "Resize: it comes after another resize"),
+        ([T.RandomHorizontalFlip(), T.Resize(5), TENSOR], "after another resize, a flip"),
+        ([CROP, T.Resize(5), TENSOR], "a border"),
+        ([T.Resize(9), T.Grayscale(), TENSOR], "Grayscale: it comes after a resize"),
+        ([TENSOR, NORMAL, T.Pad(1)], "Pad: its border comes after"),
+        ([TENSOR, T.Pad(1, fill=3)], "Pad: its border comes after"),
+        ([T.Pad(1, fill=3), CROP, TENSOR], "borders are of different colors"),
+        ([T.PILToTensor(), NORMAL], "Normalize: it is not for float32"),
+        ([TENSOR, NORMAL, NORMAL], "Normalize: it is not for float32 just once"),
+        ([TENSOR, T.ToDtype(torch.float16), NORMAL], "Normalize: it is not for float32"),
+        ([TENSOR, T.Normalize([0.5] * 2, [0.5] * 2)], "not 3 numbers"),
+        ([T.Grayscale(), TENSOR, NORMAL], "not 1 numbers"),
+        (
+            [T.Resize(5), like_torchvision("Pad", padding=1, fill=(1, 2, 3), padding_mode="constant")],
+            "one gray",
+        ),
+        ([like_torchvision("Pad", padding=1, fill=0, padding_mode="reflect")], "its border is reflect"),
+        (
+            [like_torchvision("Resize", size=5, max_size=None, interpolation="nearest")],
+            "neither bilinear nor",
+        ),
+        ([like_torchvision("ToDtype", dtype={}, scale=True)], "ToDtype: from this"),
+        ([like_torchvision("ToImage"), like_torchvision("ToDtype", dtype=torch.half, scale=True)], "half"),
+    ],
+)
+def test_what_the_core_does_not_take_on(transforms, match):
+    with pytest.raises(NotLowered, match=match):
+        lowered(T.Compose(transforms), "exact")
+
+
+def test_fast_may_resize_a_tensor():
+    plan = lowered(torch.nn.Sequential(*map(as_module, [T.PILToTensor(), T.Resize(5), CROP])), "fast")
+    assert [step[0] for step in plan.steps] == ["resize shorter", "center crop"]
+    assert plan.dtype == torch.uint8
+
+
+def as_module(transform):
+    """As torchvision's are: modules."""
+    kind = type(
+        type(transform).__name__, (torch.nn.Module,), {"__module__": "torchvision.transforms.transforms"}
+    )
+    module = kind()
+    vars(module).update(vars(transform))
+    return module
