@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import penstock
 
@@ -35,6 +36,9 @@ def test_marked_blocks_run(readme, tmp_path):
         np.save(tmp_path / "seq" / f"{shard}.npy", np.zeros((100, 10), np.float32))
         np.save(tmp_path / "len" / f"{shard}.npy", np.arange(5) * 10)
         np.zeros(300, np.uint16).tofile(tmp_path / "tokens" / f"{shard}.bin")
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "train" / name / "a.png")
     (tmp_path / "faces").mkdir()
     ids = [f"id-{i}" for i in range(100)]
     for name in ids:
