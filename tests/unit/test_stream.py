@@ -251,7 +251,7 @@ def test_ranks_share_a_stream(world, batched, monkeypatch):
     seen = []
     source = [np.arange(i, min(i + 10, ROWS)) for i in range(0, ROWS, 10)] if batched else numbers
     for rank in range(world):
-        monkeypatch.setattr("penstock.datasets.walks.rank_of", lambda rank=rank: (rank, world))
+        monkeypatch.setattr("penstock.datasets.stream_sources.rank_of", lambda rank=rank: (rank, world))
         stream = StreamDataset(source, batched=batched)
         for num_workers in (0, 2) if rank == 0 else (0,):
             share = flat(ours(stream, 50, num_workers=num_workers))

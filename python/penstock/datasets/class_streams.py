@@ -16,7 +16,8 @@ from torch.utils.data import get_worker_info
 
 from penstock import _core
 from penstock.background import Stop, Thread, never
-from penstock.datasets.walks import ChunkWalk, ItemWalk, Labels, plain_label
+from penstock.datasets.stream_labels import Labels, plain_label
+from penstock.datasets.walks import ChunkWalk, ItemWalk
 from penstock.errors import ArgumentError, PenstockError
 from penstock.samplers.base import at_least
 from penstock.samplers.classes import Label

@@ -13,16 +13,9 @@ from torch.utils.data import get_worker_info
 
 from penstock.background import Stop, never
 from penstock.datasets.class_streams import ClassStreams
-from penstock.datasets.walks import (
-    ChunkWalk,
-    ItemWalk,
-    Kept,
-    Labels,
-    Recipe,
-    how_to_open,
-    rank_of,
-    shard_of,
-)
+from penstock.datasets.stream_labels import Kept, Labels
+from penstock.datasets.stream_sources import Recipe, how_to_open, rank_of, shard_of
+from penstock.datasets.walks import ChunkWalk, ItemWalk
 from penstock.errors import ArgumentError
 from penstock.samplers.base import at_least
 from penstock.samplers.classes import Label
