@@ -15,7 +15,7 @@ from penstock.pack import pack as pack_samples
 
 __all__ = ["main"]
 
-_EXTRA = ("rich", "safetensors", "sklearn", "typer")
+_EXTRA = ("PIL", "rich", "safetensors", "sklearn", "typer")
 
 
 @contextmanager
@@ -156,8 +156,7 @@ def pack(
         if verify:
             packed.verify()
     except penstock.PenstockError as error:
-        typer.echo(f"penstock: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise _said(error) from None
     _print_packed(packed, time.perf_counter() - begun)
 
 
@@ -168,6 +167,58 @@ def _print_packed(packed: Packed, seconds: float) -> None:
         f"in {shards} shard{'s'[: shards != 1]}, every sample verified ({seconds:.1f} s)"
     )
     typer.echo(f"Open it: penstock.Packed({str(packed.folder)!r}).open()")
+
+
+def _said(error: penstock.PenstockError) -> typer.Exit:
+    typer.echo(f"penstock: {error}", err=True)
+    return typer.Exit(1)
+
+
+_Images = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A folder of images, with a folder for each class.")
+]
+
+
+@app.command()
+def show(
+    path: _Images,
+    out: Annotated[Path, typer.Option(help="Where to write the picture.", dir_okay=False)] = Path(
+        "contact-sheet.png"
+    ),
+    size: Annotated[int, typer.Option(help="Pixels of a side, as the network has it.", min=1)] = 224,
+    count: Annotated[int, typer.Option(help="How many images.", min=1, max=1000)] = 24,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Crop and flip at random, as in training.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Another one, another batch.")] = 0,
+) -> None:
+    """Draw one batch as the network will see it, with the names of its classes."""
+    with _explain_missing():
+        from penstock import look
+    try:
+        sheet = look.contact_sheet(path, size=size, count=count, augment=augment, seed=seed)
+    except penstock.PenstockError as error:
+        raise _said(error) from None
+    sheet.save(out)
+    typer.echo(f"{out}: {sheet.width} x {sheet.height} pixels")
+
+
+@app.command()
+def inspect(path: _Images) -> None:
+    """Say what is there: classes with their number of images, sizes, and what cannot be read."""
+    with _explain_missing():
+        from rich.console import Console
+
+        from penstock import look
+    try:
+        found = look.images_found(path)
+    except penstock.PenstockError as error:
+        raise _said(error) from None
+    console = Console(highlight=False)
+    console.print(found.table())
+    console.print(found.summary(), markup=False)
+    for file, reason in found.broken[:10]:
+        console.print(f"{file}: {reason}", markup=False)
 
 
 def main() -> None:

@@ -225,6 +225,20 @@ class _Images(Dataset):
         _, replaced = self._core_log.broken
         return self._left_out + self._with_paths(replaced) + self._python_log
 
+    def header_sizes(self) -> tuple[Rows, list[Problem]]:
+        """What the files' headers say, read by all threads.
+
+        Returns:
+            Width and height of the images that can be read, shape (images, 2), int64; path and reason of the
+            others.
+        """
+        if _core.BUILD["jpeg"] and _core.BUILD["png"]:
+            sizes, failures = _core.image_sizes(self._files, _core.ImagePipeline())
+            sizes = sizes[sizes[:, 0] > 0]
+        else:
+            sizes, failures = np.empty((0, 2), np.int64), _headers_by_pillow(self._files)
+        return sizes, self._with_paths(failures)
+
     @property
     def warnings(self) -> list[Problem]:
         """Path of each JPEG that libjpeg has warned of until now, and its first warning.
