@@ -86,7 +86,7 @@ class _Images(Dataset):
         self._leave_out_broken()
         table, slow_path = self._built()
         super().__init__(table, transform=slow_path)
-        if self._why_slow is not None:
+        if self._why_slow is not None and transform is not None:
             _log.warning("%s", self.explain())
 
     # --- how the samples are made -----------------------------------------------------------------------
