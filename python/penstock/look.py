@@ -25,7 +25,7 @@ _GAP = 4
 def contact_sheet(
     root: str | os.PathLike[str], *, size: int = 224, count: int = 24, augment: bool = False, seed: int = 0
 ) -> Image.Image:
-    """One shuffled batch of a folder with a folder for each class, as a network will see it, with their names.
+    """One shuffled batch of a folder that has a folder for each class, as a network will see it, with names.
 
     Args:
         root: As for `ImageFolder`.
