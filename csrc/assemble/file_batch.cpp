@@ -4,12 +4,10 @@
 #include <numeric>
 #include <utility>
 
-#include "base/error.h"
-
 namespace penstock {
 
 FileBatch::FileBatch(std::shared_ptr<FileSource> source, std::vector<std::optional<Arrangement>> arrangements)
-    : source_(std::move(source)), arrangements_(std::move(arrangements)) {}
+    : BatchSource(source), source_(std::move(source)), arrangements_(std::move(arrangements)) {}
 
 std::vector<std::int64_t> FileBatch::batch_shape(std::size_t field, std::int64_t rows) const {
   return arrangements_[field] ? arrangements_[field]->shape() : Source::batch_shape(field, rows);
@@ -47,10 +45,6 @@ std::byte* FileBatch::put(std::size_t field, std::byte* to, const std::byte* val
   const std::int64_t length = source_->length_of(field, row);
   const std::byte* const first = values + arrangement.first_kept(length) * arrangement.value_bytes();
   return arrangement.put(to, first, arrangement.kept(length));
-}
-
-std::shared_ptr<Source> FileBatch::followed_by(const Source& /*other*/) const {
-  throw Error(ErrorKind::kSchema, "a batch is complete").in_field(fields().front().name);
 }
 
 }  // namespace penstock

@@ -1,6 +1,7 @@
 #include "index/offsets.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "base/bytes.h"

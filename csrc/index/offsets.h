@@ -2,10 +2,9 @@
 
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
-#include "index/column.h"
+#include "index/cumulative.h"
 
 namespace penstock {
 
