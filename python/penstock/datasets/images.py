@@ -82,8 +82,10 @@ class _Images(Dataset):
         self._python_log: list[Problem] = []
         self._lowered: Lowered | None = None
         self._size: tuple[int, int] | None = None
+        self._headers: tuple[Rows, list[tuple[int, str]]] | None = None  # while it is being made
         self._why_slow = self._choose()
         self._leave_out_broken()
+        self._headers = None
         table, slow_path = self._built()
         super().__init__(table, transform=slow_path)
         if self._why_slow is not None and transform is not None:
@@ -117,7 +119,7 @@ class _Images(Dataset):
 
     def _find_size(self, plan: Lowered) -> str | None:
         """Where the steps leave it open: what all images come to; or why there is no such thing."""
-        sizes, _ = _core.image_sizes(self._files, self._pipeline(plan))
+        sizes, _ = self._read_headers(plan)
         steps = _core.ImageSteps(plan.steps)
         known = np.unique(sizes[sizes[:, 0] > 0], axis=0)
         results = {steps.plan(int(width), int(height), 0, 0)[3][2:] for width, height in known}
@@ -126,13 +128,19 @@ class _Images(Dataset):
         self._size = results.pop()
         return None
 
+    def _read_headers(self, plan: Lowered) -> tuple[Rows, list[tuple[int, str]]]:
+        """Sizes of all images, and what is wrong with some; once."""
+        if self._headers is None:
+            self._headers = _core.image_sizes(self._files, self._pipeline(plan))
+        return self._headers
+
     def _leave_out_broken(self) -> None:
         """With on_error="skip": the files whose header cannot be read."""
         if self.on_error != "skip":
             return
         if self._why_slow is None:
             assert self._lowered is not None
-            _, failures = _core.image_sizes(self._files, self._pipeline(self._lowered))
+            _, failures = self._read_headers(self._lowered)
         else:
             failures = _headers_by_pillow(self._files)
         if not failures:
