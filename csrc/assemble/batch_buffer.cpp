@@ -50,11 +50,6 @@ std::byte* map_fresh(std::size_t capacity) {
 /// What has been given back, by capacity. Leaky and fork-safe.
 class Recycler {
  public:
-  static Recycler& instance() {
-    static Recycler& recycler = *new Recycler;
-    return recycler;
-  }
-
   /// \returns memory of at least `capacity` (updated to what it is), or nullptr
   std::byte* take(std::size_t& capacity) {
     const std::scoped_lock lock(mutex_);
@@ -98,6 +93,8 @@ class Recycler {
   std::size_t largest_ = 0;
 };
 
+Recycler& recycler = *new Recycler;
+
 }  // namespace
 
 BatchBuffer::BatchBuffer(std::size_t bytes) : capacity_(capacity_for(bytes)) {
@@ -106,7 +103,7 @@ BatchBuffer::BatchBuffer(std::size_t bytes) : capacity_(capacity_for(bytes)) {
     if (data_ == nullptr) throw std::bad_alloc();
     return;
   }
-  data_ = Recycler::instance().take(capacity_);
+  data_ = recycler.take(capacity_);
   if (data_ == nullptr) data_ = map_fresh(capacity_);
 }
 
@@ -124,7 +121,7 @@ BatchBuffer::~BatchBuffer() {
   if (capacity_ < kSmallest) {
     std::free(data_);
   } else {
-    Recycler::instance().give(data_, capacity_);
+    recycler.give(data_, capacity_);
   }
 }
 
@@ -134,6 +131,6 @@ std::size_t bytes_of_rows(std::size_t rows, std::int64_t row_bytes) {
   return static_cast<std::size_t>(*bytes);
 }
 
-std::size_t recycled_bytes() { return Recycler::instance().kept_bytes(); }
+std::size_t recycled_bytes() { return recycler.kept_bytes(); }
 
 }  // namespace penstock

@@ -12,13 +12,10 @@ namespace {
 constexpr std::size_t kMostKept = 1000;
 
 /// One for all logs, which are seldom written to: a child finds it free.
-ForkSafeMutex& mutex() {
-  static ForkSafeMutex& instance = *new ForkSafeMutex;
-  return instance;
-}
+ForkSafeMutex& writing = *new ForkSafeMutex;
 
 void add(ImageLog::Notes& notes, std::int64_t row, std::string text) {
-  const std::scoped_lock lock(mutex());
+  const std::scoped_lock lock(writing);
   ++notes.total;
   const bool is_known =
       std::ranges::any_of(notes.first, [row](const ImageLog::Note& note) { return note.row == row; });
@@ -26,7 +23,7 @@ void add(ImageLog::Notes& notes, std::int64_t row, std::string text) {
 }
 
 ImageLog::Notes copy_of(const ImageLog::Notes& notes) {
-  const std::scoped_lock lock(mutex());
+  const std::scoped_lock lock(writing);
   return notes;
 }
 

@@ -67,14 +67,13 @@ struct Lane {
 class Pool {
  public:
   static Pool& instance() {
-    static ForkSafeMutex& making = *new ForkSafeMutex;
-    // Not under the lock: a fork takes the registration's lock first, then this one.
-    static const bool registered = (on_fork_in_child([] { current_ = nullptr; }), true);
-    (void)registered;
-    const std::scoped_lock lock(making);
+    const std::scoped_lock lock(making_);
     if (current_ == nullptr) current_ = new Pool;
     return *current_;
   }
+
+  /// A forked child has none of the parent's threads.
+  static void forget() noexcept { current_ = nullptr; }
 
   enum LaneOf : std::uint8_t { kErrands, kWork };
 
@@ -169,7 +168,8 @@ class Pool {
     }
   }
 
-  inline static Pool* current_ = nullptr;
+  inline static ForkSafeMutex& making_ = *new ForkSafeMutex;
+  inline static Pool* current_ = nullptr;  // guarded by making_
 
   std::mutex mutex_;  // guards all below
   std::condition_variable work_;
@@ -179,13 +179,17 @@ class Pool {
   int num_threads_ = 0;
 };
 
+[[maybe_unused]] const bool kForgottenInChild = (on_fork_in_child(&Pool::forget), true);
+
+std::atomic<int> all_processors{0};   // 0: not counted
 std::atomic<int> chosen_threads{0};   // 0: not chosen
 std::atomic<int> default_threads{0};  // 0: all processors
 
 }  // namespace
 
 int num_threads() noexcept {
-  static const int all = num_processors();
+  int all = all_processors.load(std::memory_order_relaxed);
+  if (all == 0) all_processors.store(all = num_processors(), std::memory_order_relaxed);
   const int chosen = chosen_threads.load(std::memory_order_relaxed);
   const int by_default = default_threads.load(std::memory_order_relaxed);
   return chosen > 0 ? chosen : by_default > 0 ? by_default : all;

@@ -7,7 +7,7 @@
 namespace penstock {
 
 struct ForkHandlers {
-  std::mutex registration;  // guards both lists; registration happens when the first batch is made
+  std::mutex registration;  // guards both lists; a library may be loaded while another thread forks
   std::vector<ForkSafeMutex*> mutexes;
   std::vector<void (*)()> forgetters;
 

@@ -49,10 +49,7 @@ void require_checksum(const Deflated& deflated, std::span<const std::byte> bytes
 }
 
 /// The one lock for inflating: it happens once per array.
-ForkSafeMutex& inflating() {
-  static ForkSafeMutex& mutex = *new ForkSafeMutex;
-  return mutex;
-}
+ForkSafeMutex& inflating = *new ForkSafeMutex;
 
 }  // namespace
 
@@ -69,7 +66,7 @@ InflatedStorage::InflatedStorage(std::shared_ptr<FileStorage> file, const Deflat
 const std::byte* InflatedStorage::data() {
   if (!ready_.load(std::memory_order_acquire)) {
     (void)file_->data();  // takes a lock of its own, never inside ours
-    const std::scoped_lock lock(inflating());
+    const std::scoped_lock lock(inflating);
     if (!ready_.load(std::memory_order_relaxed)) inflate_now();
   }
   return bytes_.data();

@@ -47,10 +47,7 @@ std::uint64_t bytes_of(std::span<const std::shared_ptr<Storage>> storages) {
 }
 
 /// The one lock for making views: it happens once per column and process.
-ForkSafeMutex& viewing() {
-  static ForkSafeMutex& mutex = *new ForkSafeMutex;
-  return mutex;
-}
+ForkSafeMutex& viewing = *new ForkSafeMutex;
 
 }  // namespace
 
@@ -113,7 +110,7 @@ bool Column::is_contiguous(const RowLayout& layout) const {
 std::span<const ShardView> Column::views() {
   if (!opened_.load(std::memory_order_acquire)) {
     for (const auto& storage : storages_) (void)storage->data();
-    const std::scoped_lock lock(viewing());
+    const std::scoped_lock lock(viewing);
     if (!opened_.load(std::memory_order_relaxed)) open();
   }
   return views_;

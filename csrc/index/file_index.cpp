@@ -202,10 +202,7 @@ void write_fully(const std::string& path, int descriptor, Bytes bytes) {
 }
 
 /// The one lock for sharing images: it happens once per index, and a lock per index could not survive fork.
-ForkSafeMutex& sharing() {
-  static ForkSafeMutex& mutex = *new ForkSafeMutex;
-  return mutex;
-}
+ForkSafeMutex& sharing = *new ForkSafeMutex;
 
 }  // namespace
 
@@ -375,7 +372,7 @@ bool FileIndex::is_current() const {
 }
 
 int FileIndex::descriptor() const {
-  const std::scoped_lock lock(sharing());
+  const std::scoped_lock lock(sharing);
   if (!shareable_) {
     shareable_ = std::make_unique<SharedMemory>(image_->size(), SharedMemory::With::kAnyone);
     std::ranges::copy(image_->bytes(), shareable_->data());

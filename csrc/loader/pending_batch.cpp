@@ -21,17 +21,14 @@ struct Shared {
   std::int64_t forks = 0;  ///< between the first process and this one
 };
 
-Shared& shared() {
-  static Shared& instance = *new Shared;
-  static const bool registered = (on_fork_in_child([] {
-                                    instance.done =
-                                        new std::condition_variable_any;  // the old one has ghosts waiting
-                                    ++instance.forks;
-                                  }),
-                                  true);
-  (void)registered;
-  return instance;
+Shared& shared = *new Shared;
+
+void forget_parent() {
+  shared.done = new std::condition_variable_any;  // the old one has ghosts waiting
+  ++shared.forks;
 }
+
+[[maybe_unused]] const bool kForgottenInChild = (on_fork_in_child(&forget_parent), true);
 
 /// Fewer bytes than this are not worth another thread's while.
 constexpr std::int64_t kPartBytes = std::int64_t{1} << 16U;
@@ -56,17 +53,17 @@ PendingBatch::PendingBatch(const Table& table, std::vector<std::int64_t> rows, s
 
 /// Under the lock. What they had begun is begun once more.
 void PendingBatch::forget_parents_threads() noexcept {
-  if (process_ == shared().forks) return;
-  process_ = shared().forks;
+  if (process_ == shared.forks) return;
+  process_ = shared.forks;
   if (inside_ > 0 && state_ != State::kDone) state_ = State::kWaiting;
   inside_ = 0;
 }
 
 bool PendingBatch::enter() noexcept {
   {
-    std::unique_lock lock(shared().mutex);
+    std::unique_lock lock(shared.mutex);
     forget_parents_threads();
-    shared().done->wait(lock, [this] { return state_ != State::kOpening; });
+    shared.done->wait(lock, [this] { return state_ != State::kOpening; });
     if (state_ == State::kDone) return false;
     ++inside_;
     if (state_ == State::kRunning) return true;
@@ -79,13 +76,13 @@ bool PendingBatch::enter() noexcept {
 }
 
 void PendingBatch::leave() noexcept {
-  const std::scoped_lock lock(shared().mutex);
+  const std::scoped_lock lock(shared.mutex);
   --inside_;
   if (inside_ == 0 && begun_parts_ >= parts_) {
     state_ = State::kDone;
     times_.done = now_ns();
   }
-  shared().done->notify_all();
+  shared.done->notify_all();
 }
 
 /// Readies the buffers, then lets the other threads in.
@@ -103,7 +100,7 @@ void PendingBatch::open() noexcept {
   } catch (...) {
     failure = std::current_exception();
   }
-  const std::scoped_lock lock(shared().mutex);
+  const std::scoped_lock lock(shared.mutex);
   if (failure) {
     failure_ = failure;
     begun_parts_ = parts_;
@@ -112,7 +109,7 @@ void PendingBatch::open() noexcept {
     outs_ = std::move(outs);
   }
   state_ = State::kRunning;
-  shared().done->notify_all();
+  shared.done->notify_all();
 }
 
 void PendingBatch::fill(std::int64_t part) noexcept {
@@ -127,7 +124,7 @@ void PendingBatch::fill(std::int64_t part) noexcept {
 }
 
 void PendingBatch::fail(std::int64_t part) noexcept {
-  const std::scoped_lock lock(shared().mutex);
+  const std::scoped_lock lock(shared.mutex);
   if (failure_ && failed_part_ < part) return;
   failure_ = std::current_exception();
   failed_part_ = part;
@@ -146,15 +143,15 @@ bool PendingBatch::wait_for(std::chrono::milliseconds most) {
   run(Side::kFront);
   const auto end = std::chrono::steady_clock::now() + kAwake;
   while (state_ != State::kDone && std::chrono::steady_clock::now() < end) std::this_thread::yield();
-  std::unique_lock lock(shared().mutex);
-  if (!shared().done->wait_for(lock, most, [this] { return state_ == State::kDone; })) return false;
+  std::unique_lock lock(shared.mutex);
+  if (!shared.done->wait_for(lock, most, [this] { return state_ == State::kDone; })) return false;
   if (failure_) std::rethrow_exception(failure_);
   return true;
 }
 
 void PendingBatch::ask_for_rows() noexcept {
   {
-    const std::scoped_lock lock(shared().mutex);
+    const std::scoped_lock lock(shared.mutex);
     if (state_ != State::kWaiting || asked_) return;
     forget_parents_threads();
     asked_ = true;
@@ -182,11 +179,11 @@ std::span<const std::int64_t> PendingBatch::rows(std::int64_t begin, std::int64_
 }
 
 void PendingBatch::cancel() noexcept {
-  std::unique_lock lock(shared().mutex);
+  std::unique_lock lock(shared.mutex);
   forget_parents_threads();
   if (state_ == State::kWaiting) state_ = State::kDone;
   begun_parts_ = parts_;
-  shared().done->wait(lock, [this] { return inside_ == 0; });
+  shared.done->wait(lock, [this] { return inside_ == 0; });
   state_ = State::kDone;
 }
 

@@ -23,6 +23,8 @@ struct Frame {
 #define PENSTOCK_HANDLER_TLS
 #endif
 
+ForkSafeMutex& installing = *new ForkSafeMutex;
+
 thread_local Frame* volatile active_frame PENSTOCK_HANDLER_TLS = nullptr;
 
 struct sigaction previous_action{};  // written under `installing`
@@ -72,7 +74,6 @@ void ensure_handler() noexcept {
   struct sigaction current{};
   sigaction(SIGBUS, nullptr, &current);
   if (is_ours(current)) return;
-  static ForkSafeMutex& installing = *new ForkSafeMutex;
   const std::scoped_lock lock(installing);
   sigaction(SIGBUS, nullptr, &current);
   if (is_ours(current)) return;

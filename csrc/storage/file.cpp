@@ -91,10 +91,9 @@ bool is_network_file_system(int descriptor) {
 }
 
 /// The one lock for opening files: opening is rare, and a lock per file could not survive fork.
-ForkSafeMutex& opening() {
-  static ForkSafeMutex& mutex = *new ForkSafeMutex;
-  return mutex;
-}
+ForkSafeMutex& opening = *new ForkSafeMutex;
+
+const auto kPageBytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 
 }  // namespace
 
@@ -135,7 +134,7 @@ FileStorage::~FileStorage() {
 
 const std::byte* FileStorage::data() {
   if (!opened_.load(std::memory_order_acquire)) {
-    const std::scoped_lock lock(opening());
+    const std::scoped_lock lock(opening);
     if (!opened_.load(std::memory_order_relaxed)) open_now();
   }
   return address_;
@@ -175,14 +174,13 @@ void FileStorage::will_need(std::uint64_t offset, std::uint64_t size) const noex
 /// own mapping must let go first, for what is mapped stays in the system's cache.
 void FileStorage::will_not_need(std::uint64_t offset, std::uint64_t size,
                                 AccessPattern pattern) const noexcept {
-  static const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   const std::uint64_t before = pattern == AccessPattern::kSequential ? std::uint64_t{32} << 20U : 0;
-  const std::uint64_t end = (offset + size) / page * page;
-  offset = (offset - std::min(offset, before)) / page * page;
+  const std::uint64_t end = (offset + size) / kPageBytes * kPageBytes;
+  offset = (offset - std::min(offset, before)) / kPageBytes * kPageBytes;
   if (offset >= end) return;
   if (mapped_ != nullptr) ::madvise(static_cast<std::byte*>(mapped_) + offset, end - offset, MADV_DONTNEED);
   const bool kept = kept_descriptor_ >= 0;
-  const int descriptor = kept ? kept_descriptor_ : ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = kept ? kept_descriptor_ : ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return;
   ::posix_fadvise(descriptor, static_cast<off_t>(offset), static_cast<off_t>(end - offset),
                   POSIX_FADV_DONTNEED);

@@ -38,15 +38,14 @@ std::int64_t descriptor_limit() noexcept {
   return static_cast<std::int64_t>(std::min(limit.rlim_cur, kMost) / 2);
 }
 
+const std::int64_t kMostMappings = mapping_limit();
+
 Budget mappings;     // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 Budget descriptors;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 
 }  // namespace
 
-bool take_mapping() noexcept {
-  static const std::int64_t limit = mapping_limit();
-  return mappings.take(limit);
-}
+bool take_mapping() noexcept { return mappings.take(kMostMappings); }
 
 void give_mapping_back() noexcept { mappings.give_back(); }
 

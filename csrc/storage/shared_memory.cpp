@@ -70,7 +70,7 @@ std::shared_ptr<SharedMemory> SharedMemory::copy_of_file(const std::string& path
 
 void SharedMemory::populate(std::size_t offset, std::size_t bytes) const noexcept {
 #ifdef MADV_POPULATE_WRITE
-  static const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   const std::size_t begin = offset / page * page;
   const std::size_t end = std::min(offset + bytes, size_);
   if (begin < end) ::madvise(data_ + begin, end - begin, MADV_POPULATE_WRITE);

@@ -199,7 +199,7 @@ TEST_CASE("many threads never find a wrong row, with room for none, few, most an
       CHECK(brought <= std::min(room, kRows));
       CHECK(count_found(cache, kRows, row_bytes) == brought);
       if (room == 0) CHECK(brought == 0);
-      if (room > 0) CHECK(brought > 0);
+      if (room > 1) CHECK(brought > 0);  // the only place may have been given up
     }
   }
 }
