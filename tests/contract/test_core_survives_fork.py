@@ -1,4 +1,4 @@
-"""No static inside a function of the core: one that is half made when another thread forks hangs the child."""
+"""No static inside a function of the core: half made when another thread forks, it hangs the child."""
 
 import re
 from pathlib import Path

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing import context
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -28,13 +29,15 @@ from penstock.datasets.image_files import (
     kept_files,
     without,
 )
-from penstock.datasets.lowering import Decode, Lowered, NotLowered, lowered
+from penstock.datasets.lowering import Decode, Decoded, Lowered, NotLowered, lowered
 from penstock.errors import ArgumentError, FormatError, MissingFileError, SchemaError, ShardError
 from penstock.samplers.base import at_least, seed_bits
 from penstock.table import Structure, Table, column_in_memory
 
 __all__ = ["ImageDataset", "ImageFolder"]
 
+Mode: TypeAlias = Literal["RGB", "L", "unchanged"]
+PixelType: TypeAlias = Literal["uint8", "uint16"]
 OnError: TypeAlias = Literal["raise", "skip", "replace"]
 JpegWarnings: TypeAlias = Literal["count", "error", "ignore"]
 ImageLabels: TypeAlias = "Mapping[str, Any] | Sequence[Any] | Tensor | Callable[[Path], Any]"
@@ -47,6 +50,34 @@ _MOST_TOLD = 1000
 _log = logging.getLogger("penstock")
 
 
+@dataclass(frozen=True)
+class _Options:
+    """The arguments that all datasets of images share; they say what each means."""
+
+    mode: Mode
+    dtype: PixelType
+    apply_exif_orientation: bool
+    decode: Decode
+    on_error: OnError
+    channels_last: bool
+    jpeg_warnings: JpegWarnings
+    max_pixels: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        require_choice("mode", self.mode, ("RGB", "L", "unchanged"))
+        require_choice("dtype", self.dtype, ("uint8", "uint16"))
+        require_choice("decode", self.decode, ("exact", "fast"))
+        require_choice("on_error", self.on_error, ("raise", "skip", "replace"))
+        require_choice("jpeg_warnings", self.jpeg_warnings, ("count", "error", "ignore"))
+        at_least(1, self.max_pixels, "max_pixels")
+
+    @property
+    def bits(self) -> int:
+        """Of a sample of a channel."""
+        return 8 if self.dtype == "uint8" else 16
+
+
 class _Images(Dataset):
     """Images that lie in files, and maybe a label for each."""
 
@@ -54,25 +85,11 @@ class _Images(Dataset):
         self,
         files: _core.FileIndex,
         labels: Tensor | None,
-        *,
         transform: Callable[[Any], Any] | None,
-        decode: Decode,
-        on_error: OnError,
-        channels_last: bool,
-        jpeg_warnings: JpegWarnings,
-        max_pixels: int,
-        seed: int,
+        options: _Options,
     ) -> None:
-        require_choice("decode", decode, ("exact", "fast"))
-        require_choice("on_error", on_error, ("raise", "skip", "replace"))
-        require_choice("jpeg_warnings", jpeg_warnings, ("count", "error", "ignore"))
         self.image_transform = transform
-        self.decode = decode
-        self.on_error = on_error
-        self.channels_last = channels_last
-        self.jpeg_warnings = jpeg_warnings
-        self.max_pixels = at_least(1, max_pixels, "max_pixels")
-        self.seed = seed
+        self.options = options
         self._epoch: int | None = None
         self._files = files
         self._labels = labels
@@ -108,7 +125,7 @@ class _Images(Dataset):
         if (odd := _core.first_unlike(self._files, DECODED)) >= 0:
             return f"the core does not decode {os.fsdecode(self._files.ids(np.array([odd]), ())[0])}"
         try:
-            plan = lowered(self.image_transform, self.decode)
+            plan = lowered(self.image_transform, self.options.decode, self._decoded())
         except NotLowered as why:
             return str(why)
         self._size = _core.ImageSteps(plan.steps).size
@@ -116,6 +133,23 @@ class _Images(Dataset):
             return reason
         self._lowered = plan
         return None
+
+    def _decoded(self) -> Decoded:
+        options = self.options
+        channels = {"RGB": 3, "L": 1}.get(options.mode) or self._channels_of_first()
+        return Decoded(options.mode, channels, getattr(torch, options.dtype))
+
+    def _channels_of_first(self) -> int:
+        """Of the first image that can be read; 3 where none can, as batches will tell."""
+        for path in self._paths(np.arange(min(self._files.num_files, _ATTEMPTS))):
+            try:
+                bytes_ = Path(path).read_bytes()
+                return _core.image_info(
+                    bytes_, "unchanged", self.options.bits, max_pixels=self.options.max_pixels
+                )[3]
+            except (FormatError, OSError):
+                continue
+        return 3
 
     def _find_size(self, plan: Lowered) -> str | None:
         """Where the steps leave it open: what all images come to; or why there is no such thing."""
@@ -136,7 +170,7 @@ class _Images(Dataset):
 
     def _leave_out_broken(self) -> None:
         """With on_error="skip": the files whose header cannot be read."""
-        if self.on_error != "skip":
+        if self.options.on_error != "skip":
             return
         if self._why_slow is None:
             assert self._lowered is not None
@@ -164,16 +198,18 @@ class _Images(Dataset):
         return _core.ImagePipeline(
             mode=plan.mode,
             channels=plan.channels,
+            bits=self.options.bits,
             dtype=str(plan.dtype).removeprefix("torch."),
-            channels_last=self.channels_last,
+            channels_last=self.options.channels_last,
             scale=plan.scale,
             mean=plan.mean,
             std=plan.std,
-            decode=self.decode,
+            decode=self.options.decode,
             filter=plan.filter,
             rule=_pillow_rule(),
-            warnings=self.jpeg_warnings,
-            max_pixels=self.max_pixels,
+            orientation=self.options.apply_exif_orientation,
+            warnings=self.options.jpeg_warnings,
+            max_pixels=self.options.max_pixels,
         )
 
     def _built(self) -> tuple[Table, _InPython | None]:
@@ -192,7 +228,7 @@ class _Images(Dataset):
             self._size,
             plan.fill,
             column,
-            self.on_error != "raise",
+            self.options.on_error != "raise",
             self._core_log,
         )
         return Table(_core.Table([source]), self._structure("image")), None
@@ -220,7 +256,7 @@ class _Images(Dataset):
         epoch = self._epoch if epoch is None else epoch
         if epoch is None:
             return int(torch.empty((), dtype=torch.int64).random_().item())
-        return _core.derive_key(seed_bits(self.seed), epoch)
+        return _core.derive_key(seed_bits(self.options.seed), epoch)
 
     # --- what was found ---------------------------------------------------------------------------------
 
@@ -308,6 +344,12 @@ class ImageFolder(_Images):
         target_transform: Called with each class's number, once; gives a number, or a tensor. Default: none.
         is_valid_file: Called with each path, instead of going by its ending. Default: none.
         allow_empty: Whether a class may be without images. Default: False.
+        mode: What images are before the transform: "RGB", as in torchvision; "L", one channel of luma; or
+            "unchanged", with the channels of the file, 1 to 4 (a palette becomes RGB or RGBA), which must be
+            as many in all files as in the first. Default: "RGB".
+        dtype: What a channel is before the transform. "uint16" is for PNGs of 16 bits, and nothing else is
+            read then; floats are scaled by 65,535. Default: "uint8", as Pillow makes it of any file.
+        apply_exif_orientation: Turn the image as its EXIF data says. Default: False, as in torchvision.
         decode: "exact", or "fast": a JPEG that is to become much smaller is decoded at 1/2, 1/4 or 1/8 of its
             size, as Pillow's `draft` does, and a resize of a uint8 tensor is done as one of an image.
             Default: "exact".
@@ -346,6 +388,9 @@ class ImageFolder(_Images):
         is_valid_file: IsValid | None = None,
         allow_empty: bool = False,
         *,
+        mode: Mode = "RGB",
+        dtype: PixelType = "uint8",
+        apply_exif_orientation: bool = False,
         decode: Decode = "exact",
         on_error: OnError = "raise",
         index: str | os.PathLike[str] | None = None,
@@ -366,13 +411,18 @@ class ImageFolder(_Images):
         super().__init__(
             files,
             numbers[torch.from_numpy(self._class_numbers(files))],
-            transform=transform,
-            decode=decode,
-            on_error=on_error,
-            channels_last=channels_last,
-            jpeg_warnings=jpeg_warnings,
-            max_pixels=max_pixels,
-            seed=seed,
+            transform,
+            _Options(
+                mode=mode,
+                dtype=dtype,
+                apply_exif_orientation=apply_exif_orientation,
+                decode=decode,
+                on_error=on_error,
+                channels_last=channels_last,
+                jpeg_warnings=jpeg_warnings,
+                max_pixels=max_pixels,
+                seed=seed,
+            ),
         )
         self._samples: list[tuple[str, int]] | None = None
 
@@ -422,6 +472,9 @@ class ImageDataset(_Images):
             none.
         transform: As in `ImageFolder`.
         is_valid_file: As in `ImageFolder`, for a folder.
+        mode: As in `ImageFolder`.
+        dtype: As in `ImageFolder`.
+        apply_exif_orientation: As in `ImageFolder`.
         decode: As in `ImageFolder`.
         on_error: As in `ImageFolder`.
         index: As in `ImageFolder`, for a folder.
@@ -448,6 +501,9 @@ class ImageDataset(_Images):
         transform: Callable[[Any], Any] | None = None,
         is_valid_file: IsValid | None = None,
         *,
+        mode: Mode = "RGB",
+        dtype: PixelType = "uint8",
+        apply_exif_orientation: bool = False,
         decode: Decode = "exact",
         on_error: OnError = "raise",
         index: str | os.PathLike[str] | None = None,
@@ -471,13 +527,18 @@ class ImageDataset(_Images):
         super().__init__(
             files,
             None if labels is None else self._numbered(_values_of(labels, files)),
-            transform=transform,
-            decode=decode,
-            on_error=on_error,
-            channels_last=channels_last,
-            jpeg_warnings=jpeg_warnings,
-            max_pixels=max_pixels,
-            seed=seed,
+            transform,
+            _Options(
+                mode=mode,
+                dtype=dtype,
+                apply_exif_orientation=apply_exif_orientation,
+                decode=decode,
+                on_error=on_error,
+                channels_last=channels_last,
+                jpeg_warnings=jpeg_warnings,
+                max_pixels=max_pixels,
+                seed=seed,
+            ),
         )
 
     @property
@@ -511,7 +572,8 @@ class _InPython:
         self._files = images._files
         self._labels = images._labels
         self._transform = images.image_transform
-        self._attempts = _ATTEMPTS if images.on_error != "raise" else 0
+        self._attempts = _ATTEMPTS if images.options.on_error != "raise" else 0
+        self._options = images.options
         self._log = images._python_log
 
     def __call__(self, sample: Any) -> Any:
@@ -539,11 +601,11 @@ class _InPython:
 
     def _image(self, row: int) -> Any:
         name = self._files.ids(np.array([row]), ())[0]
-        return _by_pillow(os.path.join(os.fsdecode(self._files.root) or "/", name))
+        return _by_pillow(os.path.join(os.fsdecode(self._files.root) or "/", name), self._options)
 
 
-def _by_pillow(path: str, only_header: bool = False) -> Any:
-    """An image as torchvision's loader gives it.
+def _by_pillow(path: str, options: _Options | None = None) -> Any:
+    """An image as torchvision's loader gives it, but for the options; None, only its header read, without.
 
     Raises:
         FormatError: It is no image, or a broken one.
@@ -555,7 +617,10 @@ def _by_pillow(path: str, only_header: bool = False) -> Any:
         with open(path, "rb") as file:
             try:
                 with Image.open(file) as image:
-                    return None if only_header else image.convert("RGB")
+                    return None if options is None else _converted(image, options)
+            except FormatError as error:
+                error.path = path
+                raise
             except Exception as error:  # Pillow raises what its formats happen to
                 raise FormatError(f"Pillow cannot decode it: {error}", path=path) from error
     except FormatError:
@@ -564,13 +629,30 @@ def _by_pillow(path: str, only_header: bool = False) -> Any:
         raise ShardError(f"it cannot be read: {error.strerror}", path=path, errno=error.errno) from error
 
 
+def _converted(image: Any, options: _Options) -> Any:
+    from PIL import ImageOps
+
+    is_wide = image.mode.startswith("I;16")
+    if options.dtype == "uint16" and not is_wide:
+        raise FormatError("Pillow has no 16 bits of this image", expected="16-bit gray", actual=image.mode)
+    if options.apply_exif_orientation:
+        image = ImageOps.exif_transpose(image)
+    if options.mode == "unchanged" and image.mode == "P":
+        return image.convert("RGBA" if "transparency" in image.info else "RGB")
+    return (
+        image.copy()
+        if options.mode == "unchanged" or options.dtype == "uint16"
+        else image.convert(options.mode)
+    )
+
+
 def _headers_by_pillow(files: _core.FileIndex) -> list[tuple[int, str]]:
     """Number and problem of each image whose header cannot be read."""
     failures = []
     root = os.fsdecode(files.root) or "/"
     for number, name in enumerate(files.ids(None, ())):
         try:
-            _by_pillow(os.path.join(root, name), only_header=True)
+            _by_pillow(os.path.join(root, name))
         except (FormatError, ShardError) as error:
             failures.append((number, error.problem))
     return failures

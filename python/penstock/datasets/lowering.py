@@ -10,7 +10,7 @@ import torch
 
 from penstock.transforms import border_of
 
-__all__ = ["Decode", "Lowered", "NotLowered", "lowered"]
+__all__ = ["Decode", "Decoded", "Lowered", "NotLowered", "lowered"]
 
 Decode: TypeAlias = Literal["exact", "fast"]
 Step: TypeAlias = tuple[
@@ -29,6 +29,21 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", 2: "bilinear", 3: "bicubic"}
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What images are before they are transformed.
+
+    Attributes:
+        mode: "RGB", "L" or "unchanged".
+        channels: Of all, which only "unchanged" leaves open.
+        dtype: torch.uint8 or torch.uint16.
+    """
+
+    mode: str = "RGB"
+    channels: int = 3
+    dtype: torch.dtype = torch.uint8
+
+
 class NotLowered(Exception):
     """Says which transform the core cannot do, and why."""
 
@@ -39,7 +54,7 @@ class Lowered:
 
     Attributes:
         steps: From the decoded image to its part of the batch.
-        mode: What is decoded: "RGB" or "L".
+        mode: What is decoded: "RGB", "L" or "unchanged".
         channels: Of a sample.
         dtype: Of a sample.
         scale: Whether floats are divided by 255.
@@ -60,13 +75,13 @@ class Lowered:
     fill: int = 0
 
 
-def lowered(transform: Any, decode: Decode) -> Lowered:
+def lowered(transform: Any, decode: Decode, images: Decoded) -> Lowered:
     """What the core is to do instead of a transform.
 
     Raises:
         NotLowered: The core cannot do just that.
     """
-    lowering = _Lowering(decode)
+    lowering = _Lowering(decode, images)
     for each in _one_by_one(transform):
         lowering.take(each)
     return lowering.done()
@@ -101,9 +116,10 @@ class _Lowering:
     "floats", or floats that are "normalised" or "cast".
     """
 
-    def __init__(self, decode: Decode) -> None:
-        self.result = Lowered()
+    def __init__(self, decode: Decode, images: Decoded) -> None:
+        self.result = Lowered(mode=images.mode, channels=images.channels, dtype=images.dtype)
         self.decode = decode
+        self.images = images
         self.stage = "image"
         self.fills: set[int] = set()
         self.resizes_whole = True  # whether a resize may still come
@@ -184,7 +200,8 @@ class _Lowering:
         if it.padding_mode != "constant":
             raise NotLowered(f"its border is {it.padding_mode}")
         fill = list(it.fill) if isinstance(it.fill, (list, tuple)) else [it.fill]
-        if len(set(fill)) != 1 or not isinstance(fill[0], int) or not 0 <= fill[0] <= 255:
+        most = 255 if self.images.dtype == torch.uint8 else 0
+        if len(set(fill)) != 1 or not isinstance(fill[0], int) or not 0 <= fill[0] <= most:
             raise NotLowered(f"its border of {it.fill} is not of one gray")
         self.border(fill[0])
 
@@ -205,6 +222,8 @@ class _Lowering:
     def grayscale(self, it: Any) -> None:
         if self.stage != "image" or any("resize" in step[0] for step in self.result.steps):
             raise NotLowered("it comes after a resize, or after the image has become a tensor")
+        if self.result.mode == "unchanged":
+            raise NotLowered('images are to be "unchanged": mode="L" makes them gray')
         self.result.mode, self.result.channels = "L", it.num_output_channels
 
     def add(
@@ -236,7 +255,7 @@ class _Lowering:
         self.result.dtype, self.stage = torch.float32, "floats"
 
     def to_dtype(self, it: Any) -> None:
-        if it.dtype == torch.uint8 and self.stage == "tensor":
+        if it.dtype == self.images.dtype and self.stage == "tensor":
             return
         if it.dtype not in _FLOATS or self.stage in ("image", "cast"):
             raise NotLowered(f"from this to {it.dtype}")
