@@ -20,6 +20,7 @@
 #include "base/processors.h"
 #include "bindings/bind.h"
 #include "bindings/gil.h"
+#include "bindings/layouts.h"
 #include "bindings/rows.h"
 #include "bindings/state.h"
 #include "bindings/tensors.h"
@@ -106,15 +107,6 @@ std::shared_ptr<Table> select(const Table& table, std::size_t field) {
 }
 
 // --- rows of different lengths ---------------------------------------------------------------------------
-
-/// is_packed, batch_first, pads_front, cuts_front, max_length, multiple
-using LayoutTuple = std::tuple<bool, bool, bool, bool, std::optional<std::int64_t>, std::int64_t>;
-
-RaggedLayout layout_from(const LayoutTuple& tuple) {
-  const auto& [is_packed, batch_first, pads_front, cuts_front, max_length, multiple] = tuple;
-  return {is_packed, batch_first, pads_front, cuts_front, max_length.value_or(RaggedLayout{}.max_length),
-          multiple};
-}
 
 std::shared_ptr<Table> in_batch(Table& table, const py::object& indices, const LayoutTuple& layout,
                                 const std::vector<std::string>& paddings) {

@@ -5,14 +5,18 @@
 #include <functional>
 #include <numeric>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "assemble/arrangement.h"
 #include "assemble/batch_buffer.h"
+#include "base/bytes.h"
 #include "base/error.h"
 #include "bindings/array_views.h"
 #include "bindings/bind.h"
 #include "bindings/gil.h"
+#include "bindings/layouts.h"
 #include "bindings/tensors.h"
 #include "index/strided.h"
 
@@ -32,10 +36,10 @@ struct Piece {
 
 DType bits_of(std::int64_t item_bytes) {
   switch (item_bytes) {
-    case 1: return DType::kUInt8;
-    case 2: return DType::kUInt16;
-    case 4: return DType::kUInt32;
-    case 8: return DType::kUInt64;
+    case 1: return DType::kInt8;
+    case 2: return DType::kInt16;
+    case 4: return DType::kInt32;
+    case 8: return DType::kInt64;
     default: return DType::kComplex128;
   }
 }
@@ -158,6 +162,73 @@ std::size_t concatenate_rows(const py::object& chunks, std::int64_t begin, const
   return Assembly(chunks, out).concatenate(begin);
 }
 
+/// Arrays that differ in their first dimension, laid out as one batch.
+class Arranging {
+ public:
+  explicit Arranging(const py::object& values)
+      : values_(as_items(values)), viewer_(PyTuple_GET_ITEM(values_.ptr(), 0)) {}
+
+  /// \returns whether all are arrays of one kind that lie end to end
+  bool look() {
+    starts_.reserve(values_.size());
+    lengths_.reserve(values_.size());
+    ArrayView view;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled as far as it is used
+    for (std::size_t i = 0; i < values_.size(); ++i) {
+      if (!viewer_.view(PyTuple_GET_ITEM(values_.ptr(), i), view) || !fits(view, i == 0)) return false;
+      starts_.push_back(view.data);
+      lengths_.push_back(view.lengths[0]);
+    }
+    return true;
+  }
+
+  py::tuple arrange(const RaggedLayout& layout, const Padding& padding) {
+    const std::int64_t value_bytes = bytes_of(value_shape_, viewer_.item_bytes());
+    const Field field{"", bits_of(viewer_.item_bytes()), value_shape_, value_bytes, true};
+    const Arrangement arrangement(field, lengths_, layout, padding);
+    const std::vector<std::int64_t> shape = arrangement.shape();
+    BatchBuffer buffer(bytes_of_rows(1, bytes_of(shape, viewer_.item_bytes())));
+    {
+      const GilReleased unlocked;
+      put(arrangement, buffer.data());
+    }
+    for (std::int64_t& length : lengths_) length = arrangement.kept(length);
+    const py::array_t<std::int64_t> lengths(static_cast<py::ssize_t>(lengths_.size()), lengths_.data());
+    return py::make_tuple(to_capsule(std::move(buffer), field.dtype, shape), lengths);
+  }
+
+ private:
+  /// The first says what the others must be.
+  bool fits(const ArrayView& view, bool is_first) {
+    if (view.num_dims == 0 || !lies_end_to_end(view, viewer_.item_bytes())) return false;
+    const std::span<const std::int64_t> shape = view.shape().subspan(1);
+    if (is_first) value_shape_.assign(shape.begin(), shape.end());
+    return std::ranges::equal(shape, value_shape_);
+  }
+
+  void put(const Arrangement& arrangement, std::byte* place) const noexcept {
+    const std::int64_t value_bytes = arrangement.value_bytes();
+    for (std::size_t i = 0; i < starts_.size(); ++i) {
+      const std::byte* from = starts_[i] + arrangement.first_kept(lengths_[i]) * value_bytes;
+      place = arrangement.put(place, from, arrangement.kept(lengths_[i]));
+    }
+  }
+
+  py::tuple values_;
+  ArrayViewer viewer_;
+  std::vector<std::int64_t> value_shape_;
+  std::vector<const std::byte*> starts_;
+  std::vector<std::int64_t> lengths_;
+};
+
+/// The batch, its elements as whole numbers of their size, and the lengths in it; None: the values are no
+/// such arrays.
+py::object arrange_rows(const py::object& values, const LayoutTuple& layout, const std::string& padding) {
+  Arranging arranging(values);
+  if (!arranging.look()) return py::none();
+  const Bytes element = as_bytes(padding);
+  return arranging.arrange(layout_from(layout), Padding(element.begin(), element.end()));
+}
+
 /// Writes Python's own numbers of one type: int as int64, float as float64, bool as a byte.
 /// \returns how many fit before the first that does not
 std::size_t stack_numbers(const py::object& values, const py::capsule& capsule) {
@@ -239,6 +310,7 @@ py::capsule batch_bytes(std::size_t count) {
 void bind_samples(py::module_& module) {
   module.def("stack_rows", &stack_rows, py::arg("values"), py::arg("out"));
   module.def("concatenate_rows", &concatenate_rows, py::arg("chunks"), py::arg("begin"), py::arg("out"));
+  module.def("arrange_rows", &arrange_rows, py::arg("values"), py::arg("layout"), py::arg("padding"));
   module.def("stack_numbers", &stack_numbers, py::arg("values"), py::arg("out"));
   module.def("columns", &columns, py::arg("samples"));
   module.def("sort_by_label", &sort_by_label, py::arg("samples"), py::arg("key"), py::arg("lists"));

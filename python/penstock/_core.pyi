@@ -284,6 +284,9 @@ class Pending(metaclass=_Bound):
 
 def stack_rows(values: list[Any] | tuple[Any, ...], out: _Capsule) -> int: ...  # how many fit
 def concatenate_rows(chunks: list[Any] | tuple[Any, ...], begin: int, out: _Capsule) -> int: ...  # likewise
+def arrange_rows(
+    values: Sequence[Any], layout: tuple[bool, bool, bool, bool, int | None, int], padding: bytes
+) -> tuple[_Capsule, _Int64] | None: ...
 def stack_numbers(values: list[Any] | tuple[Any, ...], out: _Capsule) -> int: ...  # likewise
 def columns(samples: list[Any] | tuple[Any, ...]) -> list[tuple[Any, ...]] | None: ...
 def sort_by_label(

@@ -382,6 +382,8 @@ def _parts(
 
 def _laid_out(name: Any, field: list[Any], layout: Layout) -> Parts:
     """Sequences of different lengths, through the core."""
+    if (arranged := _arranged(name, field, layout)) is not None:
+        return arranged
     tensors = [each if isinstance(each, Tensor) else torch.from_numpy(np.asarray(each)) for each in field]
     require_alike(str(name), tensors)
     values = column_in_memory(str(name), torch.cat(tensors))
@@ -390,3 +392,16 @@ def _laid_out(name: Any, field: list[Any], layout: Layout) -> Parts:
     table = Table(_core.Table([source]), Structure("dict", ("",)))
     parts: Parts = table.batch(np.arange(len(tensors)), layout=layout)
     return parts
+
+
+def _arranged(name: Any, field: list[Any], layout: Layout) -> Parts | None:
+    """The same in one pass, where the sequences lie in memory as they are; not in shared memory."""
+    first = field[0]
+    if get_worker_info() is not None or not isinstance(first, (Tensor, np.ndarray)):
+        return None
+    dtype = first.dtype if isinstance(first, Tensor) else torch.from_numpy(np.empty(0, first.dtype)).dtype
+    arranged = _core.arrange_rows(tuple(field), layout.as_core(), layout.padding(dtype, str(name)))
+    if arranged is None:
+        return None
+    values, lengths = arranged
+    return layout.parts(torch.from_dlpack(values).view(dtype), torch.from_numpy(lengths))
