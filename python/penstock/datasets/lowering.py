@@ -75,7 +75,7 @@ class Lowered:
     fill: int = 0
 
 
-def lowered(transform: Any, decode: Decode, images: Decoded) -> Lowered:
+def lowered(transform: Any, decode: Decode, images: Decoded = Decoded()) -> Lowered:
     """What the core is to do instead of a transform.
 
     Raises:
