@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import re
-import time
 
 import numpy as np
 import pytest
