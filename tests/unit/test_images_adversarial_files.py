@@ -305,12 +305,6 @@ def test_a_root_may_end_with_a_slash(root, tmp_path, end, with_index):
     assert flat.gather(range(3)).shape == (3, 3, 8, 9)
 
 
-def test_the_root_of_the_file_system_may_be_a_folder_of_classes(root):
-    """Its name is its slash."""
-    with pytest.raises(MissingFileError, match="no image is there"):
-        penstock.ImageFolder("/", SMALL, is_valid_file=lambda path: False)
-
-
 # index= -----------------------------------------------------------------------------------------------------
 
 
