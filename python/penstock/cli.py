@@ -174,17 +174,28 @@ def _said(error: penstock.PenstockError) -> typer.Exit:
     return typer.Exit(1)
 
 
-_Images = Annotated[
-    Path, typer.Argument(metavar="PATH", help="A folder of images, with a folder for each class.")
+_Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH", help="A folder of images, with a folder for each class; or as --kind says."
+    ),
+]
+_KindOfSource = Annotated[
+    _Kind | None,
+    typer.Option(
+        help="What PATH is: images; files with a sample each; shards, a file, folder or pattern with many "
+        "samples a file. Default: for a folder images, if there are some, or files; else shards."
+    ),
 ]
 
 
 @app.command()
 def show(
-    path: _Images,
+    path: _Source,
     out: Annotated[Path, typer.Option(help="Where to write the picture.", dir_okay=False)] = Path(
         "contact-sheet.png"
     ),
+    kind: _KindOfSource = None,
     size: Annotated[int, typer.Option(help="Pixels of a side, as the network has it.", min=1)] = 224,
     count: Annotated[int, typer.Option(help="How many images.", min=1, max=1000)] = 24,
     augment: Annotated[
@@ -192,11 +203,19 @@ def show(
     ] = False,
     seed: Annotated[int, typer.Option(help="Another one, another batch.")] = 0,
 ) -> None:
-    """Draw one batch as the network will see it, with the names of its classes."""
+    """Draw one batch as the network will see it, with the names of its classes.
+
+    Of shards, rows of uint8 that are pictures, with their numbers.
+    """
     with _explain_missing():
-        from penstock import look
+        from penstock import look, look_arrays
     try:
-        sheet = look.contact_sheet(path, size=size, count=count, augment=augment, seed=seed)
+        if (kind or look_arrays.kind_of(path)) == "shards":
+            if augment:
+                raise typer.BadParameter("--augment is for folders of images")
+            sheet = look_arrays.array_sheet(path, size=size, count=count, seed=seed)
+        else:
+            sheet = look.contact_sheet(path, size=size, count=count, augment=augment, seed=seed)
     except penstock.PenstockError as error:
         raise _said(error) from None
     sheet.save(out)
@@ -204,21 +223,32 @@ def show(
 
 
 @app.command()
-def inspect(path: _Images) -> None:
-    """Say what is there: classes with their number of images, sizes, and what cannot be read."""
+def inspect(path: _Source, kind: _KindOfSource = None) -> None:
+    """Say what is there, by headers alone, and what cannot be read.
+
+    Of images their classes and sizes; of arrays their fields, with dtype, shape, rows and lengths.
+    """
     with _explain_missing():
         from rich.console import Console
 
-        from penstock import look
+        from penstock import look, look_arrays
+    found: look.ImagesFound | look_arrays.ArraysFound
     try:
-        found = look.images_found(path)
+        taken_for = look_arrays.kind_of(path) if kind is None else kind.value
+        if taken_for == "images":
+            found = look.images_found(path)
+        else:
+            found = look_arrays.arrays_found(path, taken_for)
     except penstock.PenstockError as error:
         raise _said(error) from None
     console = Console(highlight=False)
-    console.print(found.table())
+    for table in found.tables():
+        console.print(table)
     console.print(found.summary(), markup=False)
     for file, reason in found.broken[:10]:
         console.print(f"{file}: {reason}", markup=False)
+    if kind is None and taken_for == "files":
+        console.print("Each file is taken for one sample: --kind shards counts rows instead.", markup=False)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 from rich.bar import Bar
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from penstock import transforms
 from penstock.datasets import ImageFolder
 from penstock.loader import DataLoader
 
-__all__ = ["ImagesFound", "contact_sheet", "images_found"]
+__all__ = ["ImagesFound", "contact_sheet", "images_found", "sheet_of"]
 
 _CAPTION = 14  # pixels
 _GAP = 4
@@ -42,10 +43,10 @@ def contact_sheet(
     steps = transforms.Compose([*(random if augment else middle), transforms.PILToTensor()])
     dataset = ImageFolder(root, steps, on_error="replace", seed=seed)
     images, labels = next(iter(DataLoader(dataset, count, shuffle=True, seed=seed)))
-    return _sheet(images, [dataset.classes[label] for label in labels.tolist()])
+    return sheet_of(images, [dataset.classes[label] for label in labels.tolist()])
 
 
-def _sheet(images: Tensor, names: list[str]) -> Image.Image:
+def sheet_of(images: Tensor, names: list[str]) -> Image.Image:
     """Pictures of shape (batch, channels, height, width), uint8, in rows, with a name under each."""
     height, width = images.shape[2] + _CAPTION + _GAP, images.shape[3] + _GAP
     columns = math.ceil(math.sqrt(1.5 * len(names)))
@@ -73,13 +74,13 @@ class ImagesFound:
     sizes: np.ndarray[tuple[int, int], np.dtype[np.int64]]
     broken: list[tuple[str, str]]
 
-    def table(self) -> Table:
-        """The classes, with a bar for each."""
+    def tables(self) -> list[Table]:
+        """One: the classes, with a bar for each."""
         table = Table("class", "images", "", box=None)
         most = max(self.counts.values(), default=1)
         for name, count in self.counts.items():
-            table.add_row(name, f"{count:,}", Bar(max(most, 1), 0, count, width=40))
-        return table
+            table.add_row(escape(name), f"{count:,}", Bar(max(most, 1), 0, count, width=40))
+        return [table]
 
     def summary(self) -> str:
         """In a sentence."""
