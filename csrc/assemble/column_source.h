@@ -13,6 +13,7 @@ class ColumnSource final : public Source {
   explicit ColumnSource(std::shared_ptr<Column> column);
 
   [[nodiscard]] const Column& column() const noexcept { return *column_; }
+  [[nodiscard]] const std::shared_ptr<Column>& shared_column() const noexcept { return column_; }
 
   [[nodiscard]] std::span<const Field> fields() const noexcept override { return {&field_, 1}; }
   [[nodiscard]] std::int64_t num_rows() const noexcept override { return column_->num_rows(); }

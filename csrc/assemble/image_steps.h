@@ -31,6 +31,8 @@ struct ImageStep {
   std::array<double, 2> scale{0.08, 1.0};       ///< least and most
   std::array<double, 2> ratio{3. / 4, 4. / 3};  ///< likewise, above 0
   double probability = 0.5;
+
+  [[nodiscard]] bool operator==(const ImageStep&) const = default;
 };
 
 /// What both cover; its sides are 0 where there is nothing.
@@ -55,6 +57,8 @@ class ImageSteps {
   /// \throws Error kArgument when a step has values that cannot be, or they do not come down to that: a
   /// resize stands behind another one, a flip, a border, or a centre crop (which may have one)
   explicit ImageSteps(std::vector<ImageStep> steps);
+
+  [[nodiscard]] bool operator==(const ImageSteps&) const = default;
 
   /// What every image becomes; nothing where that depends on the image.
   [[nodiscard]] std::optional<ImagePlan::Size> size() const noexcept;

@@ -12,6 +12,7 @@ void bind_image(pybind11::module_& module);
 void bind_assemble(pybind11::module_& module);
 void bind_files(pybind11::module_& module);
 void bind_image_files(pybind11::module_& module);
+void bind_array_images(pybind11::module_& module);
 void bind_tokens(pybind11::module_& module);
 void bind_loader(pybind11::module_& module);
 void bind_samples(pybind11::module_& module);

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, module) {
   penstock::bind_assemble(module);
   penstock::bind_files(module);
   penstock::bind_image_files(module);
+  penstock::bind_array_images(module);
   penstock::bind_tokens(module);
   penstock::bind_loader(module);
   penstock::bind_samples(module);

@@ -6,11 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define PENSTOCK_X86 1
-#include <immintrin.h>
-#endif
+#include "image/finish_rows.h"
 
 namespace penstock {
 namespace {
@@ -62,93 +58,11 @@ void put(std::uint32_t sample, std::int64_t bytes, std::byte* out) noexcept {
   std::memcpy(out, bytes == 1 ? static_cast<const void*>(&narrow) : &wide, static_cast<std::size_t>(bytes));
 }
 
-/// One channel of one row. `Value` has the size of an element.
-template <typename Sample, typename Value>
-void look_up(const std::uint8_t* pixel, std::int64_t pixel_step, const std::byte* table, std::byte* out,
-             std::int64_t out_step, std::int32_t count) noexcept {
-  for (std::int32_t x = 0; x < count; ++x, pixel += pixel_step, out += out_step) {
-    Sample sample = 0;
-    std::memcpy(&sample, pixel, sizeof sample);
-    Value value = 0;
-    std::memcpy(&value, table + std::size_t{sample} * sizeof value, sizeof value);
-    std::memcpy(out, &value, sizeof value);
-  }
-}
-
-/// A row on its way out.
-struct Row {
-  const std::uint8_t* pixels;  ///< the one that comes first in the output
-  std::int64_t pixel_step;     ///< bytes; negative when flipped
-  std::int64_t lane_step;      ///< bytes; 0 when one lane makes all channels
-  std::byte* out;
-  std::int64_t channel_bytes;  ///< from one channel of the output to the next
-  std::int64_t out_step;       ///< bytes from one pixel of the output to the next
-  std::int32_t width;
-};
-
-template <typename Sample, typename Value>
-void put_row(const Row& row, std::int32_t channels, const std::byte* tables,
-             std::size_t table_bytes) noexcept {
-  for (std::int32_t c = 0; c < channels; ++c) {
-    look_up<Sample, Value>(row.pixels + c * row.lane_step, row.pixel_step,
-                           tables + static_cast<std::size_t>(c) * table_bytes,
-                           row.out + c * row.channel_bytes, row.out_step, row.width);
-  }
-}
-
-#ifdef PENSTOCK_X86
-
-/// put_row for 4-lane pixels of bytes and 32-bit elements, channels first: eight pixels at a time.
-__attribute__((target("avx2"))) void put_row_avx2(const Row& row, std::int32_t channels,
-                                                  const std::byte* tables, std::size_t table_bytes) noexcept {
-  const __m256i one_byte = _mm256_set1_epi32(0xff);
-  const __m256i reversed = _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0);
-  const bool is_flipped = row.pixel_step < 0;
-  const std::int32_t in_vectors = row.width / 8 * 8;
-  for (std::int32_t c = 0; c < channels; ++c) {
-    const auto* const table =
-        reinterpret_cast<const int*>(tables + static_cast<std::size_t>(c) * table_bytes);
-    std::byte* const out = row.out + c * row.channel_bytes;
-    for (std::int32_t x = 0; x < in_vectors; x += 8) {
-      const std::int32_t first = is_flipped ? -x - 7 : x;
-      __m256i pixels =
-          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row.pixels + std::ptrdiff_t{first} * 4));
-      if (is_flipped) pixels = _mm256_permutevar8x32_epi32(pixels, reversed);
-      const __m256i samples = _mm256_and_si256(_mm256_srl_epi32(pixels, _mm_cvtsi32_si128(8 * c)), one_byte);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + std::ptrdiff_t{x} * 4),
-                          _mm256_i32gather_epi32(table, samples, 4));
-    }
-  }
-  Row rest = row;
-  rest.pixels += in_vectors * row.pixel_step;
-  rest.out += in_vectors * row.out_step;
-  rest.width -= in_vectors;
-  put_row<std::uint8_t, std::uint32_t>(rest, channels, tables, table_bytes);
-}
-
-#endif
-
-using PutRow = void (*)(const Row&, std::int32_t, const std::byte*, std::size_t) noexcept;
-
-PutRow put_row_for(std::int32_t sample_bytes, std::int64_t value_bytes) noexcept {
-  if (sample_bytes == 1) {
-    if (value_bytes == 1) return &put_row<std::uint8_t, std::uint8_t>;
-    return value_bytes == 2 ? &put_row<std::uint8_t, std::uint16_t> : &put_row<std::uint8_t, std::uint32_t>;
-  }
-  return value_bytes == 2 ? &put_row<std::uint16_t, std::uint16_t> : &put_row<std::uint16_t, std::uint32_t>;
-}
-
-/// The fastest way for such rows; the results are equal.
-PutRow put_row_for(const PixelType& type, const FinishPlan& plan, Instructions instructions) noexcept {
-  const std::int64_t value_bytes = item_bytes(plan.dtype);
-#ifdef PENSTOCK_X86
-  const bool is_regular = type.pixel_bytes() == 4 && type.sample_bytes == 1 && value_bytes == 4;
-  if (instructions == Instructions::kAvx2 && is_regular && plan.layout == Layout::kChannelsFirst) {
-    return &put_row_avx2;
-  }
-#endif
-  (void)instructions;
-  return put_row_for(type.sample_bytes, value_bytes);
+/// The bytes a page behind a row, which the processor would not fetch by itself.
+void prefetch_ahead(const std::uint8_t* row, std::int64_t bytes) noexcept {
+  constexpr std::int64_t kPage = 4096;
+  constexpr std::int64_t kLine = 64;
+  for (std::int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(row + kPage + at, 0, 2);
 }
 
 Error contradiction(const char* problem) { return {ErrorKind::kArgument, problem}; }
@@ -187,7 +101,7 @@ void Finisher::fill_tables() {
   const auto item = static_cast<std::size_t>(item_bytes(plan_.dtype));
   const std::uint32_t count = plan_.sample_bytes == 1 ? 256 : 65'536;
   table_bytes_ = count * item;
-  tables_.resize(table_bytes_ * static_cast<std::size_t>(plan_.channels));
+  tables_.resize(table_bytes_ * static_cast<std::size_t>(plan_.channels) + FinishTables::kSlack);
   std::byte* out = tables_.data();
   for (std::size_t c = 0; c < static_cast<std::size_t>(plan_.channels); ++c) {
     for (std::uint32_t sample = 0; sample < count; ++sample, out += item) {
@@ -209,22 +123,41 @@ std::int64_t Finisher::bytes(std::int32_t width, std::int32_t height) const noex
 
 void Finisher::run(const PixelView& in, bool flip_horizontally, bool flip_vertically, std::byte* out,
                    Instructions instructions) const noexcept {
+  run(samples_of(in), flip_horizontally, flip_vertically, out, instructions);
+}
+
+void Finisher::run(const SampleView& in, bool flip_horizontally, bool flip_vertically, std::byte* out,
+                   Instructions instructions) const noexcept {
+  constexpr std::int64_t kLeastStreamed = std::int64_t{128} << 10U;  // bytes of an image
+  constexpr std::uintptr_t kAligned = 32;
   const std::int64_t item = item_bytes(plan_.dtype);
   const bool is_planar = plan_.layout == Layout::kChannelsFirst;
-  const std::int64_t row_elements = std::int64_t{in.width} * (is_planar ? 1 : plan_.channels);
-  const PutRow put_one = put_row_for(in.type, plan_, instructions);
-  Row row{};
-  row.pixel_step = flip_horizontally ? -in.type.pixel_bytes() : in.type.pixel_bytes();
-  row.lane_step = in.type.channels == 1 ? 0 : in.type.sample_bytes;
-  row.channel_bytes = is_planar ? std::int64_t{in.width} * in.height * item : item;
+  const std::int64_t out_row_bytes = in.width * item * (is_planar ? 1 : plan_.channels);
+  FinishRow row{};
+  row.pixel_step = flip_horizontally ? -in.steps.pixel : in.steps.pixel;
+  row.channel_step = in.steps.channel;
+  row.out_channel_step = is_planar ? out_row_bytes * in.height : item;
   row.out_step = is_planar ? item : item * plan_.channels;
   row.width = in.width;
-  for (std::int32_t y = 0; y < in.height; ++y) {
-    row.pixels = in.row(flip_vertically ? in.height - 1 - y : y);
-    if (flip_horizontally) row.pixels += std::int64_t{in.width - 1} * in.type.pixel_bytes();
-    row.out = out + y * row_elements * item;
-    put_one(row, plan_.channels, tables_.data(), table_bytes_);
+  row.channels = plan_.channels;
+  row.has_slack = in.has_slack;
+  row.streams =
+      bytes(in.width, in.height) >= kLeastStreamed &&
+      (std::bit_cast<std::uintptr_t>(out) | static_cast<std::uintptr_t>(out_row_bytes)) % kAligned == 0;
+  const FinishRowKernel finish = finish_row_kernel(row, plan_.sample_bytes, item, instructions);
+  FinishTables tables{tables_.data(), table_bytes_};
+  const std::int32_t rounds = is_planar && in.steps.pixel == 1 ? plan_.channels : 1;  // plane by plane
+  row.channels /= rounds;
+  for (std::int32_t round = 0; round < rounds; ++round, tables.data += tables.bytes) {
+    for (std::int32_t y = 0; y < in.height; ++y) {
+      row.pixels = in.row(flip_vertically ? in.height - 1 - y : y) + round * in.steps.channel;
+      prefetch_ahead(row.pixels, in.width * in.steps.pixel);
+      if (flip_horizontally) row.pixels += (in.width - 1) * in.steps.pixel;
+      row.out = out + y * out_row_bytes + round * row.out_channel_step;
+      finish(row, tables);
+    }
   }
+  if (row.streams) end_streaming();
 }
 
 }  // namespace penstock

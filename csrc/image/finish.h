@@ -7,6 +7,7 @@
 #include "base/dtype.h"
 #include "image/instructions.h"
 #include "image/pixels.h"
+#include "image/samples.h"
 
 namespace penstock {
 
@@ -21,6 +22,8 @@ struct FinishPlan {
   bool scale = true;        ///< floats: divide by 255 (65,535 for 16 bits) first
   std::vector<float> mean;  ///< floats: subtract, then divide by `deviation`. One for each channel, or none
   std::vector<float> deviation;
+
+  [[nodiscard]] bool operator==(const FinishPlan&) const = default;
 };
 
 /// Flips, casts, normalises and lays out in one pass.
@@ -40,6 +43,14 @@ class Finisher {
   /// \param in   of plan().sample_bytes, and plan().channels or one, which then makes them all
   /// \param out  bytes(in.width, in.height)
   void run(const PixelView& in, bool flip_horizontally, bool flip_vertically, std::byte* out,
+           Instructions instructions) const noexcept;
+
+  /// The same for samples wherever they lie; images of 128 KiB and more go past the cache.
+  ///
+  /// Owns nothing and allocates nothing: safe under the fault guard.
+  ///
+  /// \param in  of plan().channels
+  void run(const SampleView& in, bool flip_horizontally, bool flip_vertically, std::byte* out,
            Instructions instructions) const noexcept;
 
  private:

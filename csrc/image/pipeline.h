@@ -19,6 +19,8 @@ struct ImagePlan {
   struct Size {
     std::int32_t width;
     std::int32_t height;
+
+    [[nodiscard]] bool operator==(const Size&) const = default;
   };
   std::optional<Size> resize;
   std::optional<Rect> window;  ///< a crop of what the resize made
@@ -66,6 +68,7 @@ class ImagePipeline {
   /// \throws Error kArgument when `finish` contradicts itself, or the sample_bytes of `options`
   ImagePipeline(const ImageOptions& options, FinishPlan finish);
 
+  [[nodiscard]] const ImageOptions& options() const noexcept { return options_; }
   [[nodiscard]] const Finisher& finisher() const noexcept { return finisher_; }
 
   /// Reads a header, so that a crop can be chosen. Borrows the bytes.

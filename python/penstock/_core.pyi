@@ -416,3 +416,15 @@ class ImageSource(Source):
         replaces_broken: bool,
         log: ImageLog,
     ) -> None: ...
+
+class ArrayImageSource(Source):
+    def __init__(
+        self,
+        table: Table,
+        field: int,
+        rows_channels_last: bool,
+        pipeline: ImagePipeline,
+        steps: ImageSteps,
+        fill: int,
+        has_channels: bool,
+    ) -> None: ...

@@ -1,8 +1,9 @@
 """torchvision's transforms for images, as descriptions that the core can carry out.
 
 Names, arguments and defaults are torchvision's. Given to an `ImageFolder` or `ImageDataset`, they run
-natively, fused with decoding. Called with a Pillow image or a tensor of shape (channels, height, width), they
-do the same in Python, with torch's random numbers.
+natively, fused with decoding; given to a `ShardDataset` or `TensorDataset`, fused with the gather. Called
+with a Pillow image or a tensor of shape (channels, height, width), they do the same in Python, with torch's
+random numbers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
@@ -21,6 +23,7 @@ __all__ = [
     "CenterCrop",
     "Compose",
     "Grayscale",
+    "ImageRows",
     "Normalize",
     "PILToTensor",
     "Pad",
@@ -305,11 +308,15 @@ class PILToTensor(_Transform):
 
 
 class ToTensor(_Transform):
-    """A Pillow image as a tensor, shape (channels, height, width), float32, from 0 to 1."""
+    """A Pillow image, or a uint8 tensor, as a tensor (channels, height, width), float32, from 0 to 1."""
 
     def __call__(self, image: Image) -> Tensor:
         """Do so."""
-        return PILToTensor()(image).to(torch.float32).div(255)
+        if not isinstance(image, Tensor):
+            image = PILToTensor()(image)
+        elif image.ndim == 2:
+            image = image[None]
+        return ToDtype(torch.float32, scale=True)(image)
 
 
 class ToDtype(_Transform):
@@ -353,6 +360,63 @@ class Normalize(_Transform):
             raise SchemaError("only floats are normalised", actual=str(image.dtype), hint="ToTensor() first.")
         mean, std = (torch.tensor(each, dtype=image.dtype).view(-1, 1, 1) for each in (self.mean, self.std))
         return image.sub(mean).div_(std)
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """A transform of images that are rows of an array, and how they lie there.
+
+    For `ShardDataset` and `TensorDataset`; they take another transform of images as `ImageRows(transform)`.
+
+    Args:
+        transform: Of a tensor, shape (channels, height, width), or (height, width) where rows have two
+            dimensions.
+        layout: How rows of three dimensions lie: "CHW", channels first, or "HWC". Default: as the shape says:
+            the dimension of 1 to 4 at one of its ends is that of the channels, else the first.
+        channels_last: Samples are (height, width, channels) again. Default: False.
+        resize: "exact": a resize is torch's, in Python; "fast": it is the core's, in which a sample may
+            differ from torch's by a gray level or two. Default: "exact".
+
+    Raises:
+        ArgumentError: `layout` or `resize` is none of these.
+    """
+
+    transform: Callable[[Any], Any]
+    layout: Literal["CHW", "HWC"] | None = None
+    channels_last: bool = False
+    resize: Literal["exact", "fast"] = "exact"
+
+    def __post_init__(self) -> None:
+        if self.layout not in (None, "CHW", "HWC") or self.resize not in ("exact", "fast"):
+            raise ArgumentError(
+                "no such layout or resize",
+                expected='"CHW" or "HWC"; "exact" or "fast"',
+                actual=f"{self.layout!r}, {self.resize!r}",
+            )
+
+    def has_channels_last(self, shape: Sequence[int]) -> bool:
+        """Whether rows of this shape do.
+
+        Raises:
+            ArgumentError: The shape does not say.
+        """
+        if len(shape) != 3 or self.layout is not None:
+            return len(shape) == 3 and self.layout == "HWC"
+        first, last = (1 <= shape[end] <= 4 for end in (0, -1))
+        if first and last:
+            raise ArgumentError(
+                "rows of this shape may have their channels first or last",
+                actual=str(tuple(shape)),
+                hint='Say penstock.transforms.ImageRows(transform, layout="CHW"), or "HWC".',
+            )
+        return last
+
+    def __call__(self, image: Tensor) -> Any:
+        """Do so."""
+        if self.has_channels_last(image.shape):
+            image = image.permute(2, 0, 1)
+        image = self.transform(image)
+        return image.permute(1, 2, 0) if self.channels_last and image.ndim == 3 else image
 
 
 # --- arguments -------------------------------------------------------------------------------------------

@@ -426,7 +426,7 @@ class ConcatDataset(Dataset):
     def __init__(self, datasets: Sequence[Dataset]) -> None:
         first = datasets[0]
         for other in datasets[1:]:
-            if other.table.structure != first.table.structure or other.transform is not first.transform:
+            if other.table.structure != first.table.structure or other.transform != first.transform:
                 raise SchemaError(
                     "the datasets disagree in their fields or transforms",
                     expected=repr(first),
@@ -445,6 +445,16 @@ class ConcatDataset(Dataset):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ConcatDataset, (self.datasets,)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next, where samples are drawn at random: as the first dataset's."""
+        for dataset in self.datasets:
+            if hasattr(dataset, "set_epoch"):
+                dataset.set_epoch(epoch)
+
+    def random_key(self, epoch: int | None = None) -> int:
+        """That of the first dataset."""
+        return self.datasets[0].random_key(epoch)
 
     def _read_targets(self) -> Rows:
         return np.concatenate([dataset.targets for dataset in self.datasets])

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from penstock import _core
-from penstock.datasets.base import Dataset, Rows
+from penstock.datasets.base import Rows
+from penstock.datasets.epochs import InEpochs
 from penstock.datasets.files import require_choice
 from penstock.datasets.folder import few, index_from, shared
 from penstock.datasets.image_files import (
@@ -31,7 +32,7 @@ from penstock.datasets.image_files import (
 )
 from penstock.datasets.lowering import Decode, Decoded, Lowered, NotLowered, lowered
 from penstock.errors import ArgumentError, FormatError, MissingFileError, SchemaError, ShardError
-from penstock.samplers.base import at_least, seed_bits
+from penstock.samplers.base import at_least
 from penstock.table import Structure, Table, column_in_memory
 
 __all__ = ["ImageDataset", "ImageFolder"]
@@ -78,7 +79,7 @@ class _Options:
         return 8 if self.dtype == "uint8" else 16
 
 
-class _Images(Dataset):
+class _Images(InEpochs):
     """Images that lie in files, and maybe a label for each."""
 
     def __init__(
@@ -90,7 +91,7 @@ class _Images(Dataset):
     ) -> None:
         self.image_transform = transform
         self.options = options
-        self._epoch: int | None = None
+        self.seed = options.seed
         self._files = files
         self._labels = labels
         self._sent_labels: Tensor | None = None
@@ -236,27 +237,6 @@ class _Images(Dataset):
     def _structure(self, first: str) -> Structure:
         names = (first,) if self._labels is None else (first, "target")
         return Structure("tensor" if self._labels is None else "tuple", names)
-
-    # --- what is random ---------------------------------------------------------------------------------
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next: with `seed` and its number it decides how a sample is cropped.
-
-        `penstock.DataLoader` needs no such call where it loads natively: it goes by its sampler's epoch. In
-        any other loader, crops are drawn from torch's random numbers until this is called. Worker processes
-        that persist do not hear of it.
-
-        Args:
-            epoch: 0 or more.
-        """
-        self._epoch = at_least(0, epoch, "epoch")
-
-    def random_key(self, epoch: int | None = None) -> int:
-        """See `Dataset.random_key`."""
-        epoch = self._epoch if epoch is None else epoch
-        if epoch is None:
-            return int(torch.empty((), dtype=torch.int64).random_().item())
-        return _core.derive_key(seed_bits(self.options.seed), epoch)
 
     # --- what was found ---------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
-"""From transforms, ours and torchvision's, to what the core does with an image."""
+"""From transforms, ours and torchvision's, to what the core does with an image, of a file or in an array."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -10,7 +10,7 @@ import torch
 
 from penstock.transforms import border_of
 
-__all__ = ["Decode", "Decoded", "Lowered", "NotLowered", "lowered"]
+__all__ = ["Decode", "Decoded", "Lowered", "NotLowered", "lowered", "lowered_for_rows", "takes_images"]
 
 Decode: TypeAlias = Literal["exact", "fast"]
 Step: TypeAlias = tuple[
@@ -62,6 +62,7 @@ class Lowered:
         std: One for each channel.
         filter: Of the resize.
         fill: Of borders.
+        has_channels: Whether a sample has a dimension of them.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -73,6 +74,7 @@ class Lowered:
     std: list[float] = field(default_factory=list)
     filter: str = "bilinear"
     fill: int = 0
+    has_channels: bool = True
 
 
 def lowered(transform: Any, decode: Decode, images: Decoded = Decoded()) -> Lowered:
@@ -85,6 +87,29 @@ def lowered(transform: Any, decode: Decode, images: Decoded = Decoded()) -> Lowe
     for each in _one_by_one(transform):
         lowering.take(each)
     return lowering.done()
+
+
+def lowered_for_rows(transform: Any, channels: int | None, decode: Decode) -> Lowered:
+    """What the core is to do instead of a transform of uint8 tensors.
+
+    Args:
+        transform: Of tensors, shape (channels, height, width) or (height, width).
+        channels: 1 to 4; None: there is no such dimension.
+        decode: "fast": a resize may be done as one of an image.
+
+    Raises:
+        NotLowered: The core cannot do just that.
+    """
+    lowering = _RowLowering(decode, channels)
+    for each in _one_by_one(transform):
+        lowering.take(each)
+    return lowering.done()
+
+
+def takes_images(transform: Any) -> bool:
+    """Whether it begins with a transform of images, ours or torchvision's."""
+    first = next(_one_by_one(transform), None)
+    return first is not None and _name_of(first) is not None
 
 
 def _one_by_one(transform: Any) -> Iterator[Any]:
@@ -139,7 +164,7 @@ class _Lowering:
             shown = getattr(transform, "__qualname__", type(transform).__qualname__)
             raise NotLowered(f"{shown} is not one that the core knows")
         try:
-            known(self, transform)
+            getattr(self, known)(transform)
         except NotLowered as why:
             raise NotLowered(f"{name}: {why}") from None
         except (AttributeError, TypeError, ValueError) as error:  # of a torchvision that has other attributes
@@ -283,6 +308,32 @@ class _Lowering:
         """Of what the core makes anyway."""
 
 
+class _RowLowering(_Lowering):
+    """The same for what is a tensor of pixels from the start."""
+
+    def __init__(self, decode: Decode, channels: int | None) -> None:
+        super().__init__(decode, Decoded(channels=channels or 1))
+        self.stage = "tensor"
+        self.result.has_channels = channels is not None
+
+    def before_resize(self, it: Any) -> None:
+        if self.stage == "tensor" and self.decode != "fast":
+            raise NotLowered(
+                'torch resizes otherwise than the core: allow it by ImageRows(..., resize="fast")'
+            )
+        super().before_resize(it)
+
+    def to_pixels(self, it: Any) -> None:
+        if self.stage != "tensor" or type(it).__name__ == "PILToTensor":
+            raise NotLowered("the row is a tensor already")
+        self.result.has_channels = True
+
+    def normalize(self, it: Any) -> None:
+        if not self.result.has_channels:
+            raise NotLowered("rows of two dimensions have no channels: ToTensor() gives them one")
+        super().normalize(it)
+
+
 def _two(size: Any) -> tuple[int, int]:
     if isinstance(size, int):
         return size, size
@@ -290,21 +341,21 @@ def _two(size: Any) -> tuple[int, int]:
     return height, width
 
 
-_TAKERS: dict[str, Callable[[_Lowering, Any], None]] = {
-    "CenterCrop": _Lowering.center_crop,
-    "ConvertImageDtype": _Lowering.to_dtype,
-    "Grayscale": _Lowering.grayscale,
-    "Identity": _Lowering.nothing,
-    "Normalize": _Lowering.normalize,
-    "PILToTensor": _Lowering.to_pixels,
-    "Pad": _Lowering.pad,
-    "RandomCrop": _Lowering.random_crop,
-    "RandomHorizontalFlip": _Lowering.flip_horizontally,
-    "RandomResizedCrop": _Lowering.random_resized_crop,
-    "RandomVerticalFlip": _Lowering.flip_vertically,
-    "Resize": _Lowering.resize,
-    "ToDtype": _Lowering.to_dtype,
-    "ToImage": _Lowering.to_pixels,
-    "ToPureTensor": _Lowering.nothing,
-    "ToTensor": _Lowering.to_tensor,
+_TAKERS: dict[str, str] = {
+    "CenterCrop": "center_crop",
+    "ConvertImageDtype": "to_dtype",
+    "Grayscale": "grayscale",
+    "Identity": "nothing",
+    "Normalize": "normalize",
+    "PILToTensor": "to_pixels",
+    "Pad": "pad",
+    "RandomCrop": "random_crop",
+    "RandomHorizontalFlip": "flip_horizontally",
+    "RandomResizedCrop": "random_resized_crop",
+    "RandomVerticalFlip": "flip_vertically",
+    "Resize": "resize",
+    "ToDtype": "to_dtype",
+    "ToImage": "to_pixels",
+    "ToPureTensor": "nothing",
+    "ToTensor": "to_tensor",
 }

@@ -14,7 +14,7 @@ import torch
 
 from penstock import _core
 from penstock.collate import Transform
-from penstock.datasets.base import Dataset
+from penstock.datasets.array_images import ArrayDataset, FieldTransforms
 from penstock.errors import FormatError, SchemaError
 from penstock.table import Structure, Table
 
@@ -47,7 +47,7 @@ class Raw:
         return str(self.dtype).removeprefix("torch."), list(shape), self.offset
 
 
-class ShardDataset(Dataset):
+class ShardDataset(ArrayDataset):
     """Samples that are rows of arrays in files: `.npy`, `.npz`, `.pt`/`.pth`, `.safetensors`, raw binary.
 
     Only headers are read when it is made. Rows are numbered through all files, in their order; files may
@@ -64,10 +64,21 @@ class ShardDataset(Dataset):
             Default: all arrays.
         target: The field with the class labels, for `targets`. Default: the one called `label`, `labels`,
             `target`, `targets`, `y` or `class`.
-        transform: Called with each sample; the slow path, one Python call a sample. Default: none.
+        transform: A mapping from field (its name, or its place in a tuple) to what is called with that
+            field's row; or what is called with each sample. A field whose rows are images (uint8, two
+            dimensions, or three with 1 to 4 channels first or last) and whose transform the core knows,
+            `penstock.transforms` or torchvision's of tensors as in `ImageFolder`, is cropped, flipped, cast
+            and normalised by the core, while it is gathered; likewise a sample that is one such image. It is
+            taken as (channels, height, width), and is that afterwards: see `penstock.transforms.ImageRows`.
+            Anything else is the slow path, one Python call a sample: `explain()` says why, and so does a
+            message of the logger "penstock". Default: none.
         raw: What the files hold when they have no header. Default: they have one.
+        seed: Of what is random about transforms that the core carries out. They depend on it, the epoch and
+            the sample alone; fields with the same steps are cut alike. Default: 0.
 
     Raises:
+        ArgumentError: A row is smaller than what a transform cuts out of it, or its shape does not say where
+            its channels are.
         ShardError: A file is missing or unreadable.
         FormatError: A file is not what it should be.
         SchemaError: No file matches, or files or fields disagree in names, dtype, shape or rows.
@@ -79,8 +90,9 @@ class ShardDataset(Dataset):
         *,
         fields: str | Sequence[str] | None = None,
         target: str | None = None,
-        transform: Transform | None = None,
+        transform: Transform | FieldTransforms | None = None,
         raw: Raw | None = None,
+        seed: int = 0,
     ) -> None:
         if not isinstance(source, Mapping) and _is_packed(source):
             source, fields = _packed(source, fields)
@@ -88,7 +100,9 @@ class ShardDataset(Dataset):
             columns, structure = _open_mapping(source, fields, raw)
         else:
             columns, structure = _open_files(source, fields, raw)
-        super().__init__(Table(_core.Table(columns), structure), target=target, transform=transform)
+        super().__init__(
+            Table(_core.Table(columns), structure), target=target, transform=transform, seed=seed
+        )
 
 
 def _is_packed(source: Paths) -> TypeGuard[str | os.PathLike[str]]:

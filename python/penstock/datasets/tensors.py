@@ -8,14 +8,16 @@ from typing import Any
 from torch import Tensor
 
 from penstock import _core
-from penstock.datasets.base import Dataset, require_tensors
+from penstock.collate import Transform
+from penstock.datasets.array_images import ArrayDataset, FieldTransforms
+from penstock.datasets.base import require_tensors
 from penstock.errors import SchemaError
 from penstock.table import Structure, Table, column_in_memory
 
 __all__ = ["TensorDataset"]
 
 
-class TensorDataset(Dataset):
+class TensorDataset(ArrayDataset):
     """Rows of tensors in memory, as `torch.utils.data.TensorDataset`, gathered natively.
 
     Sample i is the tuple of row i of every tensor. Nothing is copied until a batch is assembled:
@@ -25,22 +27,38 @@ class TensorDataset(Dataset):
         *tensors: One or more CPU tensors of one dimension or more and the same length.
         target: Name of the field with the class labels; fields are named "0", "1", ... Default: the last
             tensor when it is 1-D and integer.
+        transform: As in `ShardDataset`; `{0: transform}` where the first of the tensors are images. Default:
+            none.
+        seed: As in `ShardDataset`.
 
     Raises:
+        ArgumentError: As `ShardDataset`.
         SchemaError: No tensor, or one is not in host memory, has no rows or another length.
     """
 
-    def __init__(self, *tensors: Tensor, target: str | None = None) -> None:
+    def __init__(
+        self,
+        *tensors: Tensor,
+        target: str | None = None,
+        transform: Transform | FieldTransforms | None = None,
+        seed: int = 0,
+    ) -> None:
         if not tensors:
             raise SchemaError("a dataset needs at least one tensor")
         self.tensors = tuple(require_tensors(tensors))
         self._shareable: tuple[Tensor, ...] | None = None
         names = tuple(str(i) for i in range(len(tensors)))
         columns = [column_in_memory(name, tensor) for name, tensor in zip(names, tensors, strict=True)]
-        super().__init__(Table(_core.Table(columns), Structure("tuple", names)), target=target)
+        super().__init__(
+            Table(_core.Table(columns), Structure("tuple", names)),
+            target=target,
+            transform=transform,
+            seed=seed,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._for_another_process(), self._target)
+        arguments = {"target": self._target, "transform": self.given_transform, "seed": self.seed}
+        return _rebuild, (self._for_another_process(), arguments, self._epoch)
 
     def _for_another_process(self) -> tuple[Tensor, ...]:
         """Copies, while a worker process is being started: torch moves what it sends to shared memory."""
@@ -56,5 +74,7 @@ class TensorDataset(Dataset):
         return self._target or (self.fields[-1] if is_label else None)
 
 
-def _rebuild(tensors: tuple[Tensor, ...], target: str | None) -> TensorDataset:
-    return TensorDataset(*tensors, target=target)
+def _rebuild(tensors: tuple[Tensor, ...], arguments: dict[str, Any], epoch: int | None) -> TensorDataset:
+    dataset = TensorDataset(*tensors, **arguments)
+    dataset._epoch = epoch
+    return dataset
