@@ -207,22 +207,32 @@ std::int64_t Finisher::bytes(std::int32_t width, std::int32_t height) const noex
   return std::int64_t{width} * height * plan_.channels * item_bytes(plan_.dtype);
 }
 
+FinishTarget Finisher::packed(std::byte* out, std::int32_t width, std::int32_t height) const noexcept {
+  const bool is_planar = plan_.layout == Layout::kChannelsFirst;
+  const std::int64_t row_bytes = bytes(width, 1) / (is_planar ? plan_.channels : 1);
+  return {out, row_bytes, row_bytes * height};
+}
+
 void Finisher::run(const PixelView& in, bool flip_horizontally, bool flip_vertically, std::byte* out,
+                   Instructions instructions) const noexcept {
+  run(in, flip_horizontally, flip_vertically, packed(out, in.width, in.height), instructions);
+}
+
+void Finisher::run(const PixelView& in, bool flip_horizontally, bool flip_vertically, const FinishTarget& out,
                    Instructions instructions) const noexcept {
   const std::int64_t item = item_bytes(plan_.dtype);
   const bool is_planar = plan_.layout == Layout::kChannelsFirst;
-  const std::int64_t row_elements = std::int64_t{in.width} * (is_planar ? 1 : plan_.channels);
   const PutRow put_one = put_row_for(in.type, plan_, instructions);
   Row row{};
   row.pixel_step = flip_horizontally ? -in.type.pixel_bytes() : in.type.pixel_bytes();
   row.lane_step = in.type.channels == 1 ? 0 : in.type.sample_bytes;
-  row.channel_bytes = is_planar ? std::int64_t{in.width} * in.height * item : item;
+  row.channel_bytes = is_planar ? out.plane_bytes : item;
   row.out_step = is_planar ? item : item * plan_.channels;
   row.width = in.width;
   for (std::int32_t y = 0; y < in.height; ++y) {
     row.pixels = in.row(flip_vertically ? in.height - 1 - y : y);
     if (flip_horizontally) row.pixels += std::int64_t{in.width - 1} * in.type.pixel_bytes();
-    row.out = out + y * row_elements * item;
+    row.out = out.data + y * out.row_bytes;
     put_one(row, plan_.channels, tables_.data(), table_bytes_);
   }
 }

@@ -23,6 +23,13 @@ struct FinishPlan {
   std::vector<float> deviation;
 };
 
+/// Where a finished image goes. \pre the bytes of its rows do not overlap
+struct FinishTarget {
+  std::byte* data = nullptr;
+  std::int64_t row_bytes = 0;    ///< from one row to the next
+  std::int64_t plane_bytes = 0;  ///< channels first: from one channel to the next
+};
+
 /// Flips, casts, normalises and lays out in one pass.
 ///
 /// Every value that a sample can have is computed once, as torch computes it in float32 and then casts, so
@@ -37,8 +44,14 @@ class Finisher {
   [[nodiscard]] const FinishPlan& plan() const noexcept { return plan_; }
   [[nodiscard]] std::int64_t bytes(std::int32_t width, std::int32_t height) const noexcept;
 
-  /// \param in   of plan().sample_bytes, and plan().channels or one, which then makes them all
-  /// \param out  bytes(in.width, in.height)
+  /// A place without gaps. \pre `out` has bytes(width, height)
+  [[nodiscard]] FinishTarget packed(std::byte* out, std::int32_t width, std::int32_t height) const noexcept;
+
+  /// \param in  of plan().sample_bytes, and plan().channels or one, which then makes them all
+  void run(const PixelView& in, bool flip_horizontally, bool flip_vertically, const FinishTarget& out,
+           Instructions instructions) const noexcept;
+
+  /// The same without gaps. \pre `out` has bytes(in.width, in.height)
   void run(const PixelView& in, bool flip_horizontally, bool flip_vertically, std::byte* out,
            Instructions instructions) const noexcept;
 

@@ -44,6 +44,7 @@ Problem: TypeAlias = tuple[str, str]
 _MOST_PIXELS = 89_478_485
 _ATTEMPTS = 100
 _MOST_TOLD = 1000
+_FIRST_LOOK = 256  # headers: more are read only where these say one size
 _log = logging.getLogger("penstock")
 
 
@@ -111,22 +112,23 @@ class _Images(Dataset):
             plan = lowered(self.image_transform, self.decode)
         except NotLowered as why:
             return str(why)
-        self._size = _core.ImageSteps(plan.steps).size
-        if self._size is None and (reason := self._find_size(plan)) is not None:
-            return reason
+        self._size = _core.ImageSteps(plan.steps).size or self._find_size(plan)
         self._lowered = plan
         return None
 
-    def _find_size(self, plan: Lowered) -> str | None:
-        """Where the steps leave it open: what all images come to; or why there is no such thing."""
-        sizes, _ = self._read_headers(plan)
+    def _find_size(self, plan: Lowered) -> tuple[int, int] | None:
+        """Where the steps leave it open: what all images come to; None where that is not one size."""
         steps = _core.ImageSteps(plan.steps)
-        known = np.unique(sizes[sizes[:, 0] > 0], axis=0)
-        results = {steps.plan(int(width), int(height), 0, 0)[3][2:] for width, height in known}
-        if len(results) != 1:
-            return f"it leaves images of {len(results)} sizes"
-        self._size = results.pop()
-        return None
+
+        def results_of(sizes: Rows) -> list[tuple[int, int]]:
+            known = np.unique(sizes[sizes[:, 0] > 0], axis=0)
+            return list({steps.plan(int(width), int(height), 0, 0)[3][2:] for width, height in known})
+
+        first, _ = _core.image_sizes(self._files, self._pipeline(plan), _FIRST_LOOK)
+        results = results_of(first)
+        if len(results) < 2 and len(first) < self._files.num_files:
+            results = results_of(self._read_headers(plan)[0])
+        return results[0] if len(results) == 1 else None
 
     def _read_headers(self, plan: Lowered) -> tuple[Rows, list[tuple[int, str]]]:
         """Sizes of all images, and what is wrong with some; once."""
@@ -184,7 +186,6 @@ class _Images(Dataset):
             columns: list[_core.Column | _core.Source] = [numbers, *([] if column is None else [column])]
             return Table(_core.Table(columns), self._structure("index")), _InPython(self)
         plan = self._lowered
-        assert self._size is not None
         source = _core.ImageSource(
             self._files,
             self._pipeline(plan),
@@ -295,10 +296,13 @@ class ImageFolder(_Images):
     transform one that the core knows: `penstock.transforms`, or torchvision's (v1 or v2) `Compose` of
     `Resize`, `CenterCrop`, `RandomCrop`, `RandomResizedCrop`, flips, `Pad`, `Grayscale`, `ToTensor`,
     `PILToTensor`, `ToImage`, `ToDtype`, `ConvertImageDtype` and `Normalize`; with at most one resize,
-    bilinear or bicubic and before the image becomes a tensor, and all results of one size. (Where
-    torchvision scales by multiplying with 1/255, as `v2.ToDtype` does, the core divides: the last bit of a
-    float may differ.) Any other transform, and none, is called with a Pillow image, one sample after the
-    other, as in torchvision: `explain()` says why, and so does a message of the logger "penstock".
+    bilinear or bicubic and before the image becomes a tensor. (Where torchvision scales by multiplying with
+    1/255, as `v2.ToDtype` does, the core divides: the last bit of a float may differ.) Any other transform,
+    and none, is called with a Pillow image, one sample after the other, as in torchvision: `explain()` says
+    why, and so does a message of the logger "penstock".
+
+    Where the transform leaves images of different sizes, a batch comes padded, with the sizes behind it, or
+    as a list: see `Collate`. Places in a batch are known from the files' headers.
 
     Which part is cut out depends on `seed`, epoch and sample alone: not on threads, ranks, order or resume.
 
@@ -314,7 +318,8 @@ class ImageFolder(_Images):
         on_error: "raise" for an image that cannot be decoded; or "replace": another sample, chosen by the
             number of this one, stands in for it, image and target; or "skip": those whose header cannot be
             read are left out from the start (with a warning; every header is read), others are replaced. See
-            `skipped`. Default: "raise".
+            `skipped`. (Among images of different sizes, one whose header is sound is replaced by one that is
+            no wider and no higher than it; where a thousand tries find none, it raises.) Default: "raise".
         index: A file to keep what was found in the folder: the next start lists no folder that has not
             changed. Made when it is not there, or when the folder has changed. Default: none.
         channels_last: Samples are (height, width, channels), not (channels, height, width). Of native ones.
