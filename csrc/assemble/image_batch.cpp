@@ -1,8 +1,7 @@
 #include "assemble/image_batch.h"
 
 #include <algorithm>
-#include <atomic>
-#include <optional>
+#include <exception>
 #include <utility>
 
 #include "assemble/batch_buffer.h"
@@ -150,21 +149,21 @@ void ImageBatch::gather(std::span<const std::int64_t> rows, std::span<std::byte*
 /// \returns the row that was read: the slot's, or one that stands in for it
 std::int64_t ImageBatch::read_some_image(std::size_t slot, std::byte* to) {
   const Slot& it = slots_[slot];
-  std::optional<Error> problem;
+  std::exception_ptr failure;
   for (std::uint64_t attempt = it.attempt; attempt < kAttempts; ++attempt) {
     const std::int64_t row = source_->stand_in(it.row, attempt);
     try {
-      const Size size = problem ? source_->sample_size(row) : it.size;
+      const Size size = failure ? source_->sample_size(row) : it.size;
       if (!is_within(size, it.size)) continue;
       read_image(row, size, to);
       sizes_.remember(static_cast<std::int64_t>(slot), size);
       return row;
     } catch (const Error& error) {
       if (!source_->replaces(row, error)) throw;
-      problem = error;
+      failure = std::current_exception();
     }
   }
-  throw Error(*problem);
+  std::rethrow_exception(failure);
 }
 
 void ImageBatch::read_image(std::int64_t row, Size size, std::byte* to) const {
