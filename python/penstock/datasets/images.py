@@ -17,6 +17,7 @@ from torch import Tensor
 
 from penstock import _core
 from penstock.datasets.base import Dataset, Rows
+from penstock.datasets.decoded import NumberedImages
 from penstock.datasets.files import require_choice
 from penstock.datasets.folder import few, index_from, shared
 from penstock.datasets.image_files import (
@@ -98,22 +99,28 @@ class _Images(Dataset):
         """Whether the core makes the samples, or which transform keeps it from that, in one line."""
         if self._why_slow is None:
             return f"{type(self).__name__}: images are decoded and transformed by the core"
-        return f"{type(self).__name__}: images are loaded one by one in Python, because {self._why_slow}"
+        whole = "loaded" if self._why_not_decoded() else "decoded by the core and transformed"
+        return f"{type(self).__name__}: images are {whole} one by one in Python, because {self._why_slow}"
 
     def _choose(self) -> str | None:
         """Finds what the core is to do, or why it cannot."""
         if self.image_transform is None:
             return "there is no transform: samples are Pillow images"
-        if not (_core.BUILD["jpeg"] and _core.BUILD["png"]):
-            return "this build has no libjpeg-turbo or no libspng"
-        if (odd := _core.first_unlike(self._files, DECODED)) >= 0:
-            return f"the core does not decode {os.fsdecode(self._files.ids(np.array([odd]), ())[0])}"
+        if (reason := self._why_not_decoded()) is not None:
+            return reason
         try:
             plan = lowered(self.image_transform, self.decode)
         except NotLowered as why:
             return str(why)
         self._size = _core.ImageSteps(plan.steps).size or self._find_size(plan)
         self._lowered = plan
+        return None
+
+    def _why_not_decoded(self) -> str | None:
+        if not (_core.BUILD["jpeg"] and _core.BUILD["png"]):
+            return "this build has no libjpeg-turbo or no libspng"
+        if (odd := _core.first_unlike(self._files, DECODED)) >= 0:
+            return f"the core does not decode {os.fsdecode(self._files.ids(np.array([odd]), ())[0])}"
         return None
 
     def _find_size(self, plan: Lowered) -> tuple[int, int] | None:
@@ -162,12 +169,12 @@ class _Images(Dataset):
             self._labels = self._labels[torch.from_numpy(keep)]
         self._files = without(self._files, numbers)
 
-    def _pipeline(self, plan: Lowered) -> _core.ImagePipeline:
+    def _pipeline(self, plan: Lowered, channels_last: bool = False) -> _core.ImagePipeline:
         return _core.ImagePipeline(
             mode=plan.mode,
             channels=plan.channels,
             dtype=str(plan.dtype).removeprefix("torch."),
-            channels_last=self.channels_last,
+            channels_last=self.channels_last or channels_last,
             scale=plan.scale,
             mean=plan.mean,
             std=plan.std,
@@ -182,21 +189,33 @@ class _Images(Dataset):
         """The table, and what makes samples of its rows in Python."""
         column = None if self._labels is None else column_in_memory("target", self._labels)
         if self._lowered is None:
-            numbers = column_in_memory("index", torch.arange(self._files.num_files))
-            columns: list[_core.Column | _core.Source] = [numbers, *([] if column is None else [column])]
-            return Table(_core.Table(columns), self._structure("index")), _InPython(self)
-        plan = self._lowered
-        source = _core.ImageSource(
-            self._files,
-            self._pipeline(plan),
-            _core.ImageSteps(plan.steps),
-            self._size,
-            plan.fill,
-            column,
-            self.on_error != "raise",
-            self._core_log,
-        )
+            return self._built_for_python(column), _InPython(self)
+        is_replaced = self.on_error != "raise"
+        source = self._source(self._lowered, self._pipeline(self._lowered), self._size, column, is_replaced)
         return Table(_core.Table([source]), self._structure("image")), None
+
+    def _built_for_python(self, column: _core.Column | None) -> Table:
+        """Numbers of images; with their pixels, where the core decodes them."""
+        numbers = column_in_memory("index", torch.arange(self._files.num_files))
+        core = _core.Table([numbers, *([] if column is None else [column])])
+        if self._why_not_decoded() is not None:
+            return Table(core, self._structure("index"))
+        plain = Lowered()
+        images = self._source(plain, self._pipeline(plain, channels_last=True), None, None, False)
+        return NumberedImages(core, self._structure("index"), images)
+
+    def _source(
+        self,
+        plan: Lowered,
+        pipeline: _core.ImagePipeline,
+        size: tuple[int, int] | None,
+        column: _core.Column | None,
+        is_replaced: bool,
+    ) -> _core.ImageSource:
+        steps = _core.ImageSteps(plan.steps)
+        return _core.ImageSource(
+            self._files, pipeline, steps, size, plan.fill, column, is_replaced, self._core_log
+        )
 
     def _structure(self, first: str) -> Structure:
         names = (first,) if self._labels is None else (first, "target")
@@ -520,8 +539,12 @@ class _InPython:
         self._log = images._python_log
 
     def __call__(self, sample: Any) -> Any:
-        row = int(sample if self._labels is None else sample[0])
-        image, row = self._some_image(row)
+        first = sample if self._labels is None else sample[0]
+        row, pixels = first if isinstance(first, tuple) else (int(first), None)
+        if pixels is None:
+            image, row = self._some_image(row)
+        else:
+            image = _of_pixels(pixels, self._path(row))
         if self._transform is not None:
             image = self._transform(image)
         if self._labels is None:
@@ -543,8 +566,22 @@ class _InPython:
         return self._image(other), other
 
     def _image(self, row: int) -> Any:
-        name = self._files.ids(np.array([row]), ())[0]
-        return _by_pillow(os.path.join(os.fsdecode(self._files.root) or "/", name))
+        return _by_pillow(self._path(row))
+
+    def _path(self, row: int) -> str:
+        return os.path.join(os.fsdecode(self._files.root) or "/", self._files.ids(np.array([row]), ())[0])
+
+
+def _of_pixels(pixels: Tensor, path: str) -> Any:
+    """The image that `_by_pillow` gives, of pixels that the core has decoded, shape (height, width, 3)."""
+    from PIL import Image
+
+    with Image.open(path) as header:
+        if "transparency" in header.info:  # which becomes something else as the image becomes RGB
+            return header.convert("RGB")
+        image = Image.fromarray(pixels.numpy())
+        image.info = header.info
+    return image
 
 
 def _by_pillow(path: str, only_header: bool = False) -> Any:
