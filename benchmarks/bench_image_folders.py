@@ -142,3 +142,62 @@ def bench_load_images(benchmark: Any, jpegs: Path, pipeline: str, contender: str
     assert images == len(loader.dataset)
     if benchmark.stats:
         benchmark.extra_info["images/s"] = round(images / benchmark.stats.stats.median)
+
+
+# images of different sizes ---------------------------------------------------------------------------------
+
+
+class Whole(Dataset[tuple[Tensor, int]]):
+    """Whole images as float32, by Pillow and numpy."""
+
+    def __init__(self, folder: Path) -> None:
+        self.samples = penstock.ImageFolder(folder, testing(transforms)).samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path, target = self.samples[index]
+        with Image.open(path) as file:
+            pixels = np.asarray(file.convert("RGB")).transpose(2, 0, 1).astype(np.float32) / 255
+        return torch.from_numpy(pixels), target
+
+
+def padded_by_hand(samples: Sequence[tuple[Tensor, int]]) -> list[Tensor]:
+    """Images in the upper left corner of zeros, their heights and widths, and the targets."""
+    sizes = torch.tensor([image.shape[1:] for image, _ in samples])
+    height, width = sizes.amax(0).tolist()
+    batch = torch.zeros(len(samples), 3, height, width)
+    for place, (image, _) in zip(batch, samples, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    return [batch, sizes, torch.tensor([target for _, target in samples])]
+
+
+def padded_loaders(folder: Path, workers: Sequence[int]) -> dict[str, Any]:
+    """Contenders by name, all in the same order."""
+    ours = penstock.ImageFolder(folder, transforms.ToTensor())
+    found: dict[str, Any] = {
+        "penstock.DataLoader": penstock.DataLoader(ours, BATCH),
+        "DataLoader over penstock.ImageFolder": DataLoader(ours, BATCH, collate_fn=penstock.collate),
+    }
+    for number in workers:
+        found[f"Pillow and numpy, {number} workers"] = DataLoader(
+            Whole(folder), BATCH, collate_fn=padded_by_hand, num_workers=number
+        )
+    return found
+
+
+PADDED_CONTENDERS = (*CONTENDERS[::2], CONTENDERS[3])
+
+
+@pytest.mark.parametrize("contender", PADDED_CONTENDERS)
+def bench_load_padded_images(benchmark: Any, jpegs: Path, contender: str) -> None:
+    benchmark.group = f"JPEGs of 500 x 375 or so: ToTensor, batches of {BATCH} padded, float32"
+    loader = padded_loaders(jpegs, [0])[contender]
+    images = benchmark.pedantic(lambda: sum(len(batch[0]) for batch in loader), rounds=3, warmup_rounds=1)
+    assert images == len(loader.dataset)
+    by_hand = padded_loaders(jpegs, [0])["Pillow and numpy, 0 workers"]
+    for got, expected in zip(next(iter(loader)), next(iter(by_hand)), strict=True):
+        assert torch.equal(got, expected)
+    if benchmark.stats:
+        benchmark.extra_info["images/s"] = round(images / benchmark.stats.stats.median)

@@ -3,16 +3,12 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
-#include <utility>
 
 #include "base/bytes.h"
 #include "base/error.h"
 
 namespace penstock {
 namespace {
-
-/// Twice as much is copied with each step: the first ones should not be tiny.
-constexpr std::size_t kPatternBytes = 64;
 
 /// \throws std::bad_alloc
 std::int64_t product(std::int64_t a, std::int64_t b) {
@@ -37,19 +33,16 @@ std::int64_t rounded_up(std::int64_t length, std::int64_t multiple) {
 }  // namespace
 
 Arrangement::Arrangement(const Field& field, std::span<const std::int64_t> lengths,
-                         const RaggedLayout& layout, Padding padding)
+                         const RaggedLayout& layout, const Padding& padding)
     : layout_(layout),
       value_bytes_(field.row_bytes),
       value_shape_(field.row_shape),
-      padding_(std::move(padding)),
+      filler_(padding),
       rows_(static_cast<std::int64_t>(lengths.size())) {
   if (layout.max_length < 0 || layout.multiple < 1 ||
-      padding_.size() != static_cast<std::size_t>(item_bytes(field.dtype))) {
+      padding.size() != static_cast<std::size_t>(item_bytes(field.dtype))) {
     throw Error(ErrorKind::kArgument, "rows cannot be laid out like this").in_field(field.name);
   }
-  is_one_byte_ = std::all_of(padding_.begin(), padding_.end(),
-                             [this](std::byte each) { return each == padding_.front(); });
-  while (padding_.size() < kPatternBytes) padding_.insert(padding_.end(), padding_.begin(), padding_.end());
   lay_out(lengths);
 }
 
@@ -90,9 +83,9 @@ std::byte* Arrangement::put(std::byte* place, const std::byte* values, std::int6
   if (!layout_.is_packed && !layout_.batch_first) return put_across(place, values, count);
   const std::int64_t rest = layout_.is_packed ? 0 : (width_ - count) * value_bytes_;
   const std::int64_t front = layout_.pads_front ? rest : 0;
-  if (front > 0) fill(place, front);
+  if (front > 0) filler_.fill(place, front);
   if (bytes > 0) std::memcpy(place + front, values, static_cast<std::size_t>(bytes));
-  if (rest > front) fill(place + bytes, rest);
+  if (rest > front) filler_.fill(place + bytes, rest);
   return place + bytes + rest;
 }
 
@@ -104,29 +97,13 @@ std::byte* Arrangement::put_across(std::byte* place, const std::byte* values,
   for (std::int64_t i = 0; i < width_; ++i) {
     const bool is_value = i >= front && i < front + count;
     if (!is_value) {
-      fill(place + i * step, value_bytes_);
+      filler_.fill(place + i * step, value_bytes_);
     } else if (value_bytes_ > 0) {
       std::memcpy(place + i * step, values + (i - front) * value_bytes_,
                   static_cast<std::size_t>(value_bytes_));
     }
   }
   return width_ == 0 ? place : place + value_bytes_;
-}
-
-void Arrangement::fill(std::byte* to, std::int64_t bytes) const noexcept {
-  if (bytes == 0) return;
-  const auto size = static_cast<std::size_t>(bytes);
-  if (is_one_byte_) {
-    std::memset(to, std::to_integer<int>(padding_.front()), size);
-    return;
-  }
-  std::size_t filled = std::min(padding_.size(), size);
-  std::memcpy(to, padding_.data(), filled);
-  while (filled < size) {  // what there is, doubled
-    const std::size_t more = std::min(filled, size - filled);
-    std::memcpy(to + filled, to, more);
-    filled += more;
-  }
 }
 
 }  // namespace penstock

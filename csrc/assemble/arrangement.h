@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "assemble/filler.h"
 #include "assemble/ragged_layout.h"
 #include "assemble/source.h"
 
@@ -19,7 +20,7 @@ class Arrangement {
   /// \throws Error kArgument when the layout or the padding is impossible; std::bad_alloc when no memory can
   /// hold the batch
   Arrangement(const Field& field, std::span<const std::int64_t> lengths, const RaggedLayout& layout,
-              Padding padding);
+              const Padding& padding);
 
   [[nodiscard]] const RaggedLayout& layout() const noexcept { return layout_; }
   [[nodiscard]] std::int64_t value_bytes() const noexcept { return value_bytes_; }
@@ -52,13 +53,11 @@ class Arrangement {
  private:
   std::byte* put_across(std::byte* place, const std::byte* values, std::int64_t count) const noexcept;
   void lay_out(std::span<const std::int64_t> lengths);
-  void fill(std::byte* to, std::int64_t bytes) const noexcept;
 
   RaggedLayout layout_;
   std::int64_t value_bytes_;
   std::vector<std::int64_t> value_shape_;
-  Padding padding_;
-  bool is_one_byte_ = false;  ///< of padding, again and again
+  Filler filler_;
   std::int64_t rows_ = 0;
   std::int64_t bytes_per_row_ = 0;
   std::int64_t width_ = 0;            ///< padded

@@ -117,8 +117,9 @@ class ArrayImageSource::Slice {
 
   /// Owns nothing and allocates nothing: safe under the fault guard.
   void run(const Job& job) const noexcept {
-    finisher_->run(fills(job) ? job.pixels : with_border(job), job.flip_horizontally, job.flip_vertically,
-                   job.out, instructions_);
+    const SampleView samples = fills(job) ? job.pixels : with_border(job);
+    finisher_->run(samples, job.flip_horizontally, job.flip_vertically,
+                   finisher_->packed(job.out, samples.width, samples.height), instructions_);
   }
 
  private:

@@ -17,6 +17,9 @@ class BatchSource : public Source {
   [[nodiscard]] std::int64_t num_rows() const noexcept final { return whole_->num_rows(); }
   [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const final { return whole_->rows_per_shard(); }
   [[nodiscard]] std::int64_t num_shards() const noexcept final { return whole_->num_shards(); }
+  [[nodiscard]] std::int64_t length_of(std::size_t field, std::int64_t row) const noexcept final {
+    return whole_->length_of(field, row);
+  }
   [[nodiscard]] bool asks_ahead() const noexcept final { return whole_->asks_ahead(); }
   void will_need(std::int64_t first, std::int64_t count) final { whole_->will_need(first, count); }
   void will_need(std::span<const std::int64_t> rows) final { whole_->will_need(rows); }

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "assemble/image_batch.h"
 #include "base/error.h"
 #include "base/random.h"
 #include "storage/file.h"
@@ -15,12 +16,22 @@ namespace {
 constexpr std::size_t kImage = 0;
 constexpr std::size_t kMostKept = std::size_t{16} << 20U;  ///< bytes of a file's buffer between images
 
+std::vector<std::int64_t> shape_of(const FinishPlan& finish, ImagePlan::Size size) {
+  if (finish.layout == Layout::kChannelsLast) return {size.height, size.width, finish.channels};
+  return {finish.channels, size.height, size.width};
+}
+
 Field image_field(const ImageSource::Parts& parts) {
-  const FinishPlan& finish = parts.pipeline->finisher().plan();
-  const auto [width, height] = parts.size;
-  std::vector<std::int64_t> shape{finish.channels, height, width};
-  if (finish.layout == Layout::kChannelsLast) shape = {height, width, finish.channels};
-  return {"image", finish.dtype, std::move(shape), parts.pipeline->finisher().bytes(width, height)};
+  const Finisher& finisher = parts.pipeline->finisher();
+  const auto [width, height] = parts.size.value_or(ImagePlan::Size{1, 1});
+  const std::int64_t bytes = finisher.bytes(width, height);
+  const bool is_ragged = !parts.size;
+  return {"image",
+          finisher.plan().dtype,
+          shape_of(finisher.plan(), parts.size.value_or(ImagePlan::Size{-1, -1})),
+          bytes,
+          is_ragged,
+          is_ragged};
 }
 
 /// The calling thread's buffer for a file.
@@ -71,6 +82,7 @@ ImageSource::ImageSource(Parts parts) : parts_(std::move(parts)) {
         .found(std::to_string(parts_.column->num_rows()));
   }
   if (!parts_.column) std::erase(parts_.chosen, 1);
+  if (!parts_.size && !parts_.sizes) parts_.sizes = std::make_shared<ImageSizes>(num_rows());
   constexpr std::int64_t kToDecode = std::int64_t{16} << 20U;  // a millisecond or two of copying
   for (const std::size_t field : parts_.chosen) {
     fields_.push_back(field == kImage ? image_field(parts_) : parts_.column->fields().front());
@@ -86,14 +98,56 @@ SamplePlan ImageSource::plan(std::int64_t row, ImagePlan::Size image) const {
   return parts_.steps->plan(image, RandomSequence(derive_key(parts_.key, static_cast<std::uint64_t>(row))));
 }
 
+ImagePlan::Size ImageSource::sample_size(std::int64_t row) const {
+  try {
+    std::optional<ImagePlan::Size> image = parts_.sizes->find(row);
+    if (!image) {
+      image = read_image_size(parts_.files->path(row), *parts_.pipeline);
+      parts_.sizes->remember(row, *image);
+    }
+    const Rect window = plan(row, *image).window;
+    return {window.width, window.height};
+  } catch (Error& error) {
+    error.in_file(parts_.files->path(row)).at_row(row);
+    throw;
+  }
+}
+
+std::vector<std::int64_t> ImageSource::sample_shape(ImagePlan::Size size) const {
+  return shape_of(parts_.pipeline->finisher().plan(), size);
+}
+
+std::int64_t ImageSource::stand_in(std::int64_t row, std::uint64_t attempt) const noexcept {
+  if (attempt == 0) return row;
+  const RandomSequence others(derive_key(~parts_.key, static_cast<std::uint64_t>(row)));
+  return static_cast<std::int64_t>(scale_to(others.at(attempt - 1), static_cast<std::uint64_t>(num_rows())));
+}
+
+bool ImageSource::replaces(std::int64_t row, const Error& error) const {
+  if (!parts_.replaces_broken || !is_of_the_file(error)) return false;
+  parts_.log->note_broken(row, error.problem());
+  return true;
+}
+
+std::shared_ptr<Source> ImageSource::in_batch(std::span<const std::int64_t> rows, const RaggedLayout& layout,
+                                              std::span<const Padding> paddings) {
+  if (std::ranges::none_of(fields_, &Field::is_image)) return shared_from_this();
+  return std::make_shared<ImageBatch>(std::static_pointer_cast<ImageSource>(shared_from_this()), rows, layout,
+                                      paddings.front());
+}
+
 void ImageSource::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) {
+  if (fields_.front().is_image) {
+    throw Error(ErrorKind::kSchema, "images of different sizes must be laid out first")
+        .in_field(fields_.front().name);
+  }
   for (std::size_t k = 0; k < rows.size(); ++k) {
     std::int64_t row = rows[k];
     for (std::size_t i = 0; i < fields_.size(); ++i) {  // the image first: it says which row it is
       const auto bytes = static_cast<std::size_t>(fields_[i].row_bytes);
       std::byte* const out = outs[i] + k * bytes;
       if (parts_.chosen[i] == kImage) {
-        row = read_some_image(row, {out, bytes});
+        row = read_some_image(row, out);
       } else {
         parts_.column->gather({&row, 1}, {&out, 1});
       }
@@ -101,37 +155,46 @@ void ImageSource::gather(std::span<const std::int64_t> rows, std::span<std::byte
   }
 }
 
-std::int64_t ImageSource::read_some_image(std::int64_t row, std::span<std::byte> out) const {
+std::int64_t ImageSource::read_some_image(std::int64_t row, std::byte* out) const {
   constexpr std::uint64_t kAttempts = 100;
-  const RandomSequence others(derive_key(~parts_.key, static_cast<std::uint64_t>(row)));
-  std::int64_t other = row;
+  const ImagePlan::Size size = *parts_.size;
+  const FinishTarget target = parts_.pipeline->finisher().packed(out, size.width, size.height);
   for (std::uint64_t attempt = 0;; ++attempt) {
+    const std::int64_t other = stand_in(row, attempt);
     try {
-      read_image(other, out);
+      read_image(other, size, target);
       return other;
-    } catch (Error& error) {
-      error.in_file(parts_.files->path(other)).at_row(other);
-      if (!parts_.replaces_broken || attempt == kAttempts || !is_of_the_file(error)) throw;
-      parts_.log->note_broken(other, error.problem());
+    } catch (const Error& error) {
+      if (attempt == kAttempts || !replaces(other, error)) throw;
     }
-    other = static_cast<std::int64_t>(scale_to(others.at(attempt), static_cast<std::uint64_t>(num_rows())));
   }
 }
 
-void ImageSource::read_image(std::int64_t row, std::span<std::byte> out) const {
-  decode(row, read_file(parts_.files->path(row)), out);
+void ImageSource::read_image(std::int64_t row, ImagePlan::Size size, const FinishTarget& out) const {
+  try {
+    decode(row, read_file(parts_.files->path(row)), size, out);
+  } catch (Error& error) {
+    error.in_file(parts_.files->path(row)).at_row(row);
+    throw;
+  }
 }
 
-void ImageSource::decode(std::int64_t row, Bytes bytes, std::span<std::byte> out) const {
+Error ImageSource::has_another_size(std::int64_t row, ImagePlan::Size size, ImagePlan::Size found) const {
+  if (!parts_.size) parts_.sizes->forget(row);
+  Error error = parts_.size
+                    ? Error(ErrorKind::kSchema, "the image has another size than the others")
+                    : Error(ErrorKind::kShard, "the image has another size than when it was looked at");
+  error.needed(std::to_string(size.width) + " x " + std::to_string(size.height));
+  error.found(std::to_string(found.width) + " x " + std::to_string(found.height));
+  return error;
+}
+
+void ImageSource::decode(std::int64_t row, Bytes bytes, ImagePlan::Size size, const FinishTarget& out) const {
   const ImagePipeline& pipeline = *parts_.pipeline;
   const auto decoder = pipeline.open(bytes);
   const SamplePlan plan = this->plan(row, upright_size(decoder->info()));
   const auto [x, y, width, height] = plan.window;
-  if (width != parts_.size.width || height != parts_.size.height) {
-    throw Error(ErrorKind::kSchema, "the image has another size than the others")
-        .needed(std::to_string(parts_.size.width) + " x " + std::to_string(parts_.size.height))
-        .found(std::to_string(width) + " x " + std::to_string(height));
-  }
+  if (width != size.width || height != size.height) throw has_another_size(row, size, {width, height});
   Rect seen = overlap(plan.window, plan.visible);
   const bool is_empty = seen.width == 0 || seen.height == 0;
   if (is_empty) seen = {0, 0, 1, 1};  // decoded all the same, so that a broken file is noticed
@@ -140,7 +203,7 @@ void ImageSource::decode(std::int64_t row, Bytes bytes, std::span<std::byte> out
   if (prepared.report.num_warnings > 0) parts_.log->note_warning(row, prepared.report.first_warning);
   if (is_empty || !(seen == plan.window)) {
     const Rect place{seen.x - x, seen.y - y, seen.width, seen.height};
-    prepared.pixels = bordered(prepared.pixels, place, parts_.size, parts_.fill, is_empty);
+    prepared.pixels = bordered(prepared.pixels, place, size, parts_.fill, is_empty);
   }
   pipeline.finish(prepared, image, out);
 }

@@ -10,6 +10,7 @@
 
 #include "assemble/column_source.h"
 #include "assemble/image_log.h"
+#include "assemble/image_sizes.h"
 #include "assemble/image_steps.h"
 #include "assemble/source.h"
 #include "image/pipeline.h"
@@ -27,7 +28,8 @@ class ImageSource final : public Source {
     std::shared_ptr<const FileIndex> files;  ///< of which the names alone count
     std::shared_ptr<const ImagePipeline> pipeline;
     std::shared_ptr<const ImageSteps> steps;
-    ImagePlan::Size size{0, 0};            ///< of every sample
+    std::optional<ImagePlan::Size> size;   ///< of every sample; none: each has its own
+    std::shared_ptr<ImageSizes> sizes;     ///< of images whose header has been read; made where it is needed
     std::uint8_t fill = 0;                 ///< of a border, as a sample of the image
     std::shared_ptr<ColumnSource> column;  ///< or none
     bool replaces_broken = false;          ///< another row, image and column, stands in for a broken one
@@ -46,12 +48,41 @@ class ImageSource final : public Source {
   /// \throws Error kArgument as ImageSteps::plan
   [[nodiscard]] SamplePlan plan(std::int64_t row, ImagePlan::Size image) const;
 
+  /// Whether the header of a row's image has been read. \pre in range; samples have sizes of their own
+  [[nodiscard]] bool knows_size(std::int64_t row) const noexcept {
+    return parts_.sizes->find(row).has_value();
+  }
+
+  /// Of one row, by its image's header. \pre as knows_size
+  ///
+  /// \throws Error as gather
+  [[nodiscard]] ImagePlan::Size sample_size(std::int64_t row) const;
+
+  /// Of a sample's array.
+  [[nodiscard]] std::vector<std::int64_t> sample_shape(ImagePlan::Size size) const;
+
+  /// Which row stands in for this one: at attempt 0 itself.
+  [[nodiscard]] std::int64_t stand_in(std::int64_t row, std::uint64_t attempt) const noexcept;
+
+  /// Whether another one is to stand in for a row in which that has gone wrong; then it is noted.
+  [[nodiscard]] bool replaces(std::int64_t row, const Error& error) const;
+
+  /// Reads one image, as a sample of that size.
+  ///
+  /// \throws Error as gather, with path and row
+  void read_image(std::int64_t row, ImagePlan::Size size, const FinishTarget& out) const;
+
   [[nodiscard]] std::span<const Field> fields() const noexcept override { return fields_; }
   [[nodiscard]] std::int64_t num_rows() const noexcept override { return parts_.files->num_files(); }
   [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
   [[nodiscard]] std::int64_t num_shards() const noexcept override { return num_rows(); }
   [[nodiscard]] std::int64_t row_work() const noexcept override { return row_work_; }
 
+  [[nodiscard]] std::shared_ptr<Source> in_batch(std::span<const std::int64_t> rows,
+                                                 const RaggedLayout& layout,
+                                                 std::span<const Padding> paddings) override;
+
+  /// \pre samples have one size, or it comes from `in_batch`
   /// \throws Error kFormat, kShard for a file that is no image or cannot be read; kArgument where it is too
   /// small for a crop; kSchema where it has another size than all shall have
   void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) override;
@@ -68,9 +99,9 @@ class ImageSource final : public Source {
 
  private:
   /// \returns the row that was read: this one, or one that stands in for it
-  std::int64_t read_some_image(std::int64_t row, std::span<std::byte> out) const;
-  void read_image(std::int64_t row, std::span<std::byte> out) const;
-  void decode(std::int64_t row, Bytes bytes, std::span<std::byte> out) const;
+  std::int64_t read_some_image(std::int64_t row, std::byte* out) const;
+  void decode(std::int64_t row, Bytes bytes, ImagePlan::Size size, const FinishTarget& out) const;
+  [[nodiscard]] Error has_another_size(std::int64_t row, ImagePlan::Size size, ImagePlan::Size found) const;
 
   Parts parts_;
   std::vector<Field> fields_;

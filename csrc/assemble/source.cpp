@@ -1,5 +1,6 @@
 #include "assemble/source.h"
 
+#include "assemble/length_source.h"
 #include "base/checksum.h"
 
 namespace penstock {
@@ -10,6 +11,10 @@ std::shared_ptr<Source> Source::in_batch(std::span<const std::int64_t> /*rows*/,
                                          const RaggedLayout& /*layout*/,
                                          std::span<const Padding> /*paddings*/) {
   return shared_from_this();
+}
+
+std::shared_ptr<Source> Source::lengths(std::size_t field, std::int64_t max_length) {
+  return std::make_shared<LengthSource>(shared_from_this(), field, max_length);
 }
 
 std::vector<std::int64_t> Source::batch_shape(std::size_t field, std::int64_t rows) const {

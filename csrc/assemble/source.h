@@ -20,6 +20,7 @@ struct Field {
   std::vector<std::int64_t> row_shape;
   std::int64_t row_bytes = 0;
   bool is_ragged = false;  ///< rows are any number of values, each of row_shape and row_bytes
+  bool is_image = false;   ///< ragged ones: rows are images of any size, -1 in row_shape; row_bytes: a pixel
 };
 
 /// Where rows come from: of one field, or of several that are read together.
@@ -53,6 +54,10 @@ class Source : public std::enable_shared_from_this<Source> {
   [[nodiscard]] virtual std::shared_ptr<Source> in_batch(std::span<const std::int64_t> rows,
                                                          const RaggedLayout& layout,
                                                          std::span<const Padding> paddings);
+
+  /// The lengths of a ragged field's rows, as a source with one field: of rows of values one number each, no
+  /// more than `max_length`; of images height and width. \pre made by `in_batch`
+  [[nodiscard]] virtual std::shared_ptr<Source> lengths(std::size_t field, std::int64_t max_length);
 
   /// Of a field's buffer in a batch of so many rows.
   [[nodiscard]] virtual std::vector<std::int64_t> batch_shape(std::size_t field, std::int64_t rows) const;

@@ -8,7 +8,6 @@
 
 #include "assemble/batch_buffer.h"
 #include "assemble/column_source.h"
-#include "assemble/length_source.h"
 #include "assemble/thread_pool.h"
 #include "base/bytes.h"
 #include "base/error.h"
@@ -58,8 +57,7 @@ std::shared_ptr<Table> Table::in_batch(std::span<const std::int64_t> rows, const
     sources.push_back(source->in_batch(rows, layout, paddings.first(fields.size())));
     paddings = paddings.subspan(fields.size());
     for (std::size_t i = 0; i < fields.size(); ++i) {
-      if (fields[i].is_ragged)
-        lengths.push_back(std::make_shared<LengthSource>(source, i, layout.max_length));
+      if (fields[i].is_ragged) lengths.push_back(sources.back()->lengths(i, layout.max_length));
     }
   }
   sources.insert(sources.end(), lengths.begin(), lengths.end());

@@ -32,8 +32,8 @@ class Table : public std::enable_shared_from_this<Table> {
   /// What a row costs now: see Source.
   [[nodiscard]] std::int64_t row_work() const noexcept;
 
-  /// These rows as they come in one batch: see Source. Behind the fields the lengths of the ragged ones,
-  /// int64 and as they are in the batch. Itself where no field is ragged.
+  /// These rows as they come in one batch: see Source. Behind the fields the lengths of the ragged ones (of
+  /// images height and width), int64 and as they are in the batch. Itself where no field is ragged.
   ///
   /// \param paddings  one per field
   /// \pre every row is in [0, num_rows())

@@ -118,7 +118,17 @@ std::shared_ptr<Table> in_batch(Table& table, const py::object& indices, const L
     const Bytes padding = as_bytes(each);
     bytes.emplace_back(padding.begin(), padding.end());
   }
+  const GilReleased unlocked;
   return table.in_batch(rows.span(), layout_from(layout), bytes);
+}
+
+/// Where each image of a batch of so many begins in its field's buffer, in bytes.
+py::array_t<std::int64_t> places(const Table& table, std::size_t field, std::int64_t rows) {
+  const auto [source, number] = source_of(table, field);
+  if (!source->fields()[number].is_image || rows < 0) throw py::value_error("for images alone");
+  py::array_t<std::int64_t> all(rows);
+  for (std::int64_t i = 0; i < rows; ++i) all.mutable_data()[i] = source->place(number, i);
+  return all;
 }
 
 py::tuple batch_shape(const Table& table, std::size_t field, std::int64_t rows) {
@@ -157,6 +167,7 @@ void bind_field(py::module_& module) {
                              [](const Field& self) { return py::tuple(py::cast(self.row_shape)); })
       .def_readonly("row_bytes", &Field::row_bytes)
       .def_readonly("is_ragged", &Field::is_ragged)
+      .def_readonly("is_image", &Field::is_image)
       .def_property_readonly("is_dlpack", [](const Field& self) { return is_dlpack_dtype(self.dtype); });
 }
 
@@ -186,6 +197,7 @@ void bind_assemble(py::module_& module) {
       .def_property_readonly("is_ragged", &Table::is_ragged)
       .def("in_batch", &in_batch, py::arg("indices"), py::arg("layout"), py::arg("paddings"))
       .def("batch_shape", &batch_shape, py::arg("field"), py::arg("rows"))
+      .def("places", &places, py::arg("field"), py::arg("rows"))
       .def("lengths", &lengths_of, py::arg("field"))
       .def("gather", &gather, py::arg("indices"))
       .def("gather_into", &gather_into, py::arg("indices"), py::arg("outs"))

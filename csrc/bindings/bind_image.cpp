@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -223,7 +224,7 @@ py::tuple run_pipeline(const ImagePipeline& self, const py::bytes& data, const s
     const auto size =
         static_cast<std::size_t>(self.finisher().bytes(image.pixels.width, image.pixels.height));
     buffer = BatchBuffer(size);
-    self.finish(image, plan, {buffer.data(), size});
+    self.finish(image, plan, std::span(buffer.data(), size));
   }
   return py::make_tuple(to_capsule(std::move(buffer), self.finisher().plan().dtype, std::move(shape)),
                         image.report.num_warnings, image.report.first_warning);

@@ -89,10 +89,12 @@ std::int64_t first_unlike(const FileIndex& index, const Names& suffixes) {
   return -1;
 }
 
-/// Width and height of every image, shape (files, 2), -1 where the header cannot be read; and why not.
-py::tuple image_sizes(const FileIndex& index, const ImagePipeline& pipeline) {
+/// Width and height of the first images, shape (count, 2), -1 where the header cannot be read; and why not.
+py::tuple image_sizes(const FileIndex& index, const ImagePipeline& pipeline,
+                      const std::optional<std::int64_t>& first) {
   constexpr std::int64_t kFilesAtATime = 16;
-  const std::int64_t count = index.num_files();
+  const std::int64_t count = std::min(first.value_or(index.num_files()), index.num_files());
+  if (count < 0) throw py::value_error("a negative number of files");
   Int64Array sizes({static_cast<py::ssize_t>(count), py::ssize_t{2}});
   auto* const out = sizes.mutable_data();
   std::vector<std::string> problems(static_cast<std::size_t>(count));
@@ -190,14 +192,14 @@ py::tuple notes_as_tuple(const ImageLog::Notes& notes) {
 std::shared_ptr<ImageSource> new_source(const std::shared_ptr<FileIndex>& index,
                                         const std::shared_ptr<ImagePipeline>& pipeline,
                                         const std::shared_ptr<ImageSteps>& steps,
-                                        std::pair<std::int32_t, std::int32_t> size, std::uint8_t fill,
-                                        const std::shared_ptr<Column>& column, bool replaces_broken,
-                                        const std::shared_ptr<ImageLog>& log) {
+                                        const std::optional<std::pair<std::int32_t, std::int32_t>>& size,
+                                        std::uint8_t fill, const std::shared_ptr<Column>& column,
+                                        bool replaces_broken, const std::shared_ptr<ImageLog>& log) {
   ImageSource::Parts parts;
   parts.files = index;
   parts.pipeline = pipeline;
   parts.steps = steps;
-  parts.size = {size.first, size.second};
+  if (size) parts.size = {size->first, size->second};
   parts.fill = fill;
   if (column) parts.column = std::make_shared<ColumnSource>(column);
   parts.replaces_broken = replaces_broken;
@@ -213,7 +215,8 @@ void bind_image_files(py::module_& module) {
   module.def("first_folders", &first_folders, py::arg("index"));
   module.def("folders_of_root", &folders_of_root, py::arg("index"));
   module.def("first_unlike", &first_unlike, py::arg("index"), py::arg("suffixes"));
-  module.def("image_sizes", &image_sizes, py::arg("index"), py::arg("pipeline"));
+  module.def("image_sizes", &image_sizes, py::arg("index"), py::arg("pipeline"),
+             py::arg("first") = py::none());
   module.def("derive_key", &derive_key, py::arg("key"), py::arg("number"));
   py::class_<ImageSteps, std::shared_ptr<ImageSteps>>(module, "ImageSteps")
       .def(py::init(&new_steps), py::arg("steps"))

@@ -121,29 +121,35 @@ std::int64_t Finisher::bytes(std::int32_t width, std::int32_t height) const noex
   return std::int64_t{width} * height * plan_.channels * item_bytes(plan_.dtype);
 }
 
-void Finisher::run(const PixelView& in, bool flip_horizontally, bool flip_vertically, std::byte* out,
+FinishTarget Finisher::packed(std::byte* out, std::int32_t width, std::int32_t height) const noexcept {
+  const bool is_planar = plan_.layout == Layout::kChannelsFirst;
+  const std::int64_t row_bytes = bytes(width, 1) / (is_planar ? plan_.channels : 1);
+  return {out, row_bytes, row_bytes * height};
+}
+
+void Finisher::run(const PixelView& in, bool flip_horizontally, bool flip_vertically, const FinishTarget& out,
                    Instructions instructions) const noexcept {
   run(samples_of(in), flip_horizontally, flip_vertically, out, instructions);
 }
 
-void Finisher::run(const SampleView& in, bool flip_horizontally, bool flip_vertically, std::byte* out,
-                   Instructions instructions) const noexcept {
+void Finisher::run(const SampleView& in, bool flip_horizontally, bool flip_vertically,
+                   const FinishTarget& out, Instructions instructions) const noexcept {
   constexpr std::int64_t kLeastStreamed = std::int64_t{128} << 10U;  // bytes of an image
-  constexpr std::uintptr_t kAligned = 32;
+  constexpr std::uint64_t kAligned = 32;
   const std::int64_t item = item_bytes(plan_.dtype);
   const bool is_planar = plan_.layout == Layout::kChannelsFirst;
-  const std::int64_t out_row_bytes = in.width * item * (is_planar ? 1 : plan_.channels);
+  const std::uint64_t places = std::bit_cast<std::uintptr_t>(out.data) |
+                               static_cast<std::uint64_t>(out.row_bytes) |
+                               static_cast<std::uint64_t>(is_planar ? out.plane_bytes : 0);
   FinishRow row{};
   row.pixel_step = flip_horizontally ? -in.steps.pixel : in.steps.pixel;
   row.channel_step = in.steps.channel;
-  row.out_channel_step = is_planar ? out_row_bytes * in.height : item;
+  row.out_channel_step = is_planar ? out.plane_bytes : item;
   row.out_step = is_planar ? item : item * plan_.channels;
   row.width = in.width;
   row.channels = plan_.channels;
   row.has_slack = in.has_slack;
-  row.streams =
-      bytes(in.width, in.height) >= kLeastStreamed &&
-      (std::bit_cast<std::uintptr_t>(out) | static_cast<std::uintptr_t>(out_row_bytes)) % kAligned == 0;
+  row.streams = bytes(in.width, in.height) >= kLeastStreamed && places % kAligned == 0;
   const FinishRowKernel finish = finish_row_kernel(row, plan_.sample_bytes, item, instructions);
   FinishTables tables{tables_.data(), table_bytes_};
   const std::int32_t rounds = is_planar && in.steps.pixel == 1 ? plan_.channels : 1;  // plane by plane
@@ -153,7 +159,7 @@ void Finisher::run(const SampleView& in, bool flip_horizontally, bool flip_verti
       row.pixels = in.row(flip_vertically ? in.height - 1 - y : y) + round * in.steps.channel;
       prefetch_ahead(row.pixels, in.width * in.steps.pixel);
       if (flip_horizontally) row.pixels += (in.width - 1) * in.steps.pixel;
-      row.out = out + y * out_row_bytes + round * row.out_channel_step;
+      row.out = out.data + y * out.row_bytes + round * row.out_channel_step;
       finish(row, tables);
     }
   }

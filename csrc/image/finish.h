@@ -26,6 +26,13 @@ struct FinishPlan {
   [[nodiscard]] bool operator==(const FinishPlan&) const = default;
 };
 
+/// Where a finished image goes. \pre the bytes of its rows do not overlap
+struct FinishTarget {
+  std::byte* data = nullptr;
+  std::int64_t row_bytes = 0;    ///< from one row to the next
+  std::int64_t plane_bytes = 0;  ///< channels first: from one channel to the next
+};
+
 /// Flips, casts, normalises and lays out in one pass.
 ///
 /// Every value that a sample can have is computed once, as torch computes it in float32 and then casts, so
@@ -40,17 +47,18 @@ class Finisher {
   [[nodiscard]] const FinishPlan& plan() const noexcept { return plan_; }
   [[nodiscard]] std::int64_t bytes(std::int32_t width, std::int32_t height) const noexcept;
 
-  /// \param in   of plan().sample_bytes, and plan().channels or one, which then makes them all
-  /// \param out  bytes(in.width, in.height)
-  void run(const PixelView& in, bool flip_horizontally, bool flip_vertically, std::byte* out,
+  /// A place without gaps. \pre `out` has bytes(width, height)
+  [[nodiscard]] FinishTarget packed(std::byte* out, std::int32_t width, std::int32_t height) const noexcept;
+
+  /// Images of 128 KiB and more go past the cache. Owns nothing and allocates nothing: safe under the fault
+  /// guard.
+  ///
+  /// \param in  of plan().sample_bytes and plan().channels
+  void run(const SampleView& in, bool flip_horizontally, bool flip_vertically, const FinishTarget& out,
            Instructions instructions) const noexcept;
 
-  /// The same for samples wherever they lie; images of 128 KiB and more go past the cache.
-  ///
-  /// Owns nothing and allocates nothing: safe under the fault guard.
-  ///
-  /// \param in  of plan().channels
-  void run(const SampleView& in, bool flip_horizontally, bool flip_vertically, std::byte* out,
+  /// \param in  of plan().sample_bytes, and plan().channels or one, which then makes them all
+  void run(const PixelView& in, bool flip_horizontally, bool flip_vertically, const FinishTarget& out,
            Instructions instructions) const noexcept;
 
  private:

@@ -178,21 +178,26 @@ PreparedImage ImagePipeline::prepare(Decoder& image, const ImagePlan& plan, Imag
                    : prepare_whole(image, route, needed, scratch);
 }
 
-void ImagePipeline::finish(const PreparedImage& image, const ImagePlan& plan,
-                           std::span<std::byte> out) const {
+void ImagePipeline::finish(const PreparedImage& image, const ImagePlan& plan, const FinishTarget& out) const {
   const PixelView& pixels = image.pixels;
   if (pixels.type.channels != 1 && pixels.type.channels != finisher_.plan().channels) {
     throw Error(ErrorKind::kSchema, "the image has another number of channels")
         .needed(std::to_string(finisher_.plan().channels))
         .found(std::to_string(pixels.type.channels));
   }
+  finisher_.run(pixels, plan.flip_horizontally, plan.flip_vertically, out, best_instructions());
+}
+
+void ImagePipeline::finish(const PreparedImage& image, const ImagePlan& plan,
+                           std::span<std::byte> out) const {
+  const PixelView& pixels = image.pixels;
   const std::int64_t bytes = finisher_.bytes(pixels.width, pixels.height);
   if (static_cast<std::int64_t>(out.size()) != bytes) {
     throw Error(ErrorKind::kSchema, "the image does not fit where it shall go")
         .needed(std::to_string(out.size()) + " bytes")
         .found(std::to_string(bytes) + " (" + size_text(pixels.width, pixels.height) + " pixels)");
   }
-  finisher_.run(pixels, plan.flip_horizontally, plan.flip_vertically, out.data(), best_instructions());
+  finish(image, plan, finisher_.packed(out.data(), pixels.width, pixels.height));
 }
 
 }  // namespace penstock

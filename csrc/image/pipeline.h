@@ -83,6 +83,12 @@ class ImagePipeline {
 
   /// The last step.
   ///
+  /// \pre the image's rows and channels lie in memory that may be written
+  /// \throws Error kSchema unless its channels are those that the finisher has (or one)
+  void finish(const PreparedImage& image, const ImagePlan& plan, const FinishTarget& out) const;
+
+  /// The same without gaps.
+  ///
   /// \throws Error kSchema unless `out` has the bytes that the image needs, and its channels are those that
   /// the finisher has (or one)
   void finish(const PreparedImage& image, const ImagePlan& plan, std::span<std::byte> out) const;

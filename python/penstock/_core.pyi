@@ -61,6 +61,8 @@ class Field(metaclass=_Bound):
     @property
     def is_ragged(self) -> bool: ...  # then of each value of a row: shape and bytes
     @property
+    def is_image(self) -> bool: ...  # ragged: images of any size, -1 in row_shape, bytes of a pixel
+    @property
     def is_dlpack(self) -> bool: ...
 
 class Source(metaclass=_Bound):
@@ -196,6 +198,7 @@ class Table(metaclass=_Bound):
     def in_epoch(self, key: int) -> Table: ...
     def in_batch(self, indices: _Rows, layout: _Layout, paddings: Sequence[bytes]) -> Table: ...
     def batch_shape(self, field: int, rows: int) -> tuple[int, ...]: ...
+    def places(self, field: int, rows: int) -> _Int64: ...  # (rows,), bytes; of images in a batch
     def lengths(self, field: int) -> _Int64: ...  # (rows,)
     def gather(self, indices: _Rows) -> list[_Capsule]: ...  # one per field, (batch, *row_shape)
     def gather_into(self, indices: _Rows, outs: Sequence[_Capsule]) -> None: ...
@@ -369,7 +372,7 @@ def first_folders(index: FileIndex) -> list[tuple[bytes, int]]: ...
 def folders_of_root(index: FileIndex) -> list[bytes]: ...
 def first_unlike(index: FileIndex, suffixes: Sequence[str]) -> int: ...  # -1: there is none
 def image_sizes(
-    index: FileIndex, pipeline: ImagePipeline
+    index: FileIndex, pipeline: ImagePipeline, first: int | None = None
 ) -> tuple[_Int64, list[tuple[int, str]]]: ...  # (files, 2); number and problem of those that are -1, -1
 def derive_key(key: int, number: int) -> int: ...
 
@@ -410,7 +413,7 @@ class ImageSource(Source):
         index: FileIndex,
         pipeline: ImagePipeline,
         steps: ImageSteps,
-        size: tuple[int, int],
+        size: tuple[int, int] | None,
         fill: int,
         column: Column | None,
         replaces_broken: bool,

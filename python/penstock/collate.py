@@ -15,12 +15,23 @@ from torch.utils.data._utils import collate as torch_collate
 from penstock import _core
 from penstock.device import has_accelerator
 from penstock.errors import SampleError, SchemaError
-from penstock.layout import PADDED, Layout, Parts
-from penstock.table import Batch, Sample, Structure, Table, Underway, column_in_memory, require_alike
+from penstock.layout import PADDED, Layout, Parts, shape_of_image
+from penstock.table import (
+    Batch,
+    Sample,
+    Structure,
+    Table,
+    Underway,
+    column_in_memory,
+    field_shape,
+    require_alike,
+)
 
 __all__ = ["Collate", "Samples", "collate"]
 
 Transform: TypeAlias = Callable[[Any], Any]
+Known: TypeAlias = "Mapping[str, tuple[int, ...]]"
+"""Shapes of fields, -1 where samples differ."""
 
 
 class _TensorSample(Tensor):
@@ -187,15 +198,15 @@ class TransformedSamples(list[Any]):
     """Samples that a transform has made.
 
     Attributes:
-        known: Names, or positions, of the fields that were of different lengths before it, and how many
-            dimensions they had.
+        known: Names, or positions, of the fields that were of different lengths before it, and the shape of a
+            sample, -1 where they differ.
     """
 
     def __init__(self, samples: Iterable[Sample], table: Table) -> None:
         super().__init__(samples)
         structure = table.structure.first or table.structure
         self.known = {
-            name if structure.kind == "dict" else str(i): 1 + len(field.row_shape)
+            name if structure.kind == "dict" else str(i): field_shape(field)
             for i, (name, field) in enumerate(zip(table.structure.names, table.fields, strict=True))
             if field.is_ragged
         }
@@ -215,6 +226,12 @@ class Collate:
     - "nested": a `torch.nested` tensor of layout `torch.jagged`.
     - "list": a list of tensors, shape (length, *value_shape) each.
 
+    Images of different sizes, of a Penstock dataset, differ in height and width: "pad" gives (batch,
+    channels, highest, widest), or channels last, with the images in the upper left corner (the lower right
+    one with `padding_side="left"`), their sizes, shape (batch, 2), int64, height and width, in the place of
+    lengths, and as mask (batch, highest, widest); "list" gives one tensor each. They are neither cut nor
+    packed nor nested.
+
     What belongs to a field stands behind it in a list, and in a dict under its name and "_lengths", "_mask"
     or "_cu_seqlens".
 
@@ -227,7 +244,7 @@ class Collate:
         batch_first: False: padded tensors are (longest, batch, *value_shape). Default: True.
         lengths: Whether lengths stand behind a padded tensor. Default: True.
         mask: Whether a mask does, shape (batch, longest), bool: True where there is a value. Default: False.
-        pad_to_multiple: Round the longest up to a multiple of this. Default: no.
+        pad_to_multiple: Round the longest up to a multiple of this; height and width of images. Default: no.
         max_length: Cut rows that are longer. Default: no.
         truncation: Which end of such a row is cut off: "right" or "left". Default: "right".
         padding_side: Where the padding is: "right" or "left". Default: "right".
@@ -298,7 +315,7 @@ def collate_samples(
     samples: list[Sample],
     ragged: bool | Sequence[str | int] | None,
     layout: Layout,
-    known: Mapping[str, int] = MappingProxyType({}),
+    known: Known = MappingProxyType({}),
 ) -> Batch:
     """Samples of any dataset as a batch: see `Collate`.
 
@@ -306,7 +323,7 @@ def collate_samples(
         samples: Of one batch.
         ragged: As in `Collate`.
         layout: Of what is ragged.
-        known: Fields that differ in length elsewhere, if they have so many dimensions, and need not here.
+        known: Fields that differ elsewhere, and need not here, if they have as many dimensions: their shape.
 
     Raises:
         SchemaError: `ragged` names no field; sequences differ in more than their lengths.
@@ -319,7 +336,7 @@ def _laid_out_samples(
     samples: list[Sample],
     ragged: bool | Sequence[str | int] | None,
     layout: Layout,
-    known: Mapping[str, int],
+    known: Known,
 ) -> Batch | None:
     """The batch; nothing where torch's default will do."""
     structure, fields = _taken_apart(samples)
@@ -364,7 +381,7 @@ def _parts(
     field: list[Any],
     ragged: bool | Sequence[str | int] | None,
     layout: Layout,
-    known: Mapping[str, int],
+    known: Known,
 ) -> Parts | None:
     """What a field is in the batch; nothing where torch's default will do."""
     if ragged is None and isinstance(field[0], (Mapping, tuple)):
@@ -374,7 +391,10 @@ def _parts(
         return _laid_out(name, field, layout) if str(name) in map(str, ragged) else None
     if not all(isinstance(each, (Tensor, np.ndarray)) and each.ndim > 0 for each in field):
         return None
-    is_known = known.get(str(name)) == field[0].ndim
+    shape = known.get(str(name), ())
+    is_known = len(shape) == field[0].ndim
+    if is_known and shape.count(-1) == 2:
+        return _padded_images(name, field, layout, shape)
     if ragged or is_known or (ragged is None and len({len(each) for each in field}) > 1):
         return _laid_out(name, field, layout)
     return None
@@ -405,3 +425,20 @@ def _arranged(name: Any, field: list[Any], layout: Layout) -> Parts | None:
         return None
     values, lengths = arranged
     return layout.parts(torch.from_dlpack(values).view(dtype), torch.from_numpy(lengths))
+
+
+def _padded_images(name: Any, field: list[Tensor], layout: Layout, shape: Sequence[int]) -> Parts:
+    """Images of different sizes that were changed one by one."""
+    layout.require_for_images(str(name))
+    if layout.layout == "list":
+        return {"": list(field)}
+    free = [i for i, side in enumerate(shape) if side == -1]
+    sizes = torch.tensor([[image.shape[i] for i in free] for image in field], device="cpu")
+    multiple = layout.pad_to_multiple or 1
+    room = [-(-side // multiple) * multiple for side in sizes.amax(0).tolist()]
+    values = field[0].new_full((len(field), *shape_of_image(shape, room)), layout.padding_value)
+    for place, image, size in zip(values, field, sizes.tolist(), strict=True):
+        for i, side, most in zip(free, size, room, strict=True):
+            place = place.narrow(i, most - side if layout.padding_side == "left" else 0, side)
+        place.copy_(image)
+    return layout.image_parts(values, sizes, (), shape)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from penstock.errors import ArgumentError, SchemaError
 
-__all__ = ["PADDED", "Layout", "Parts"]
+__all__ = ["PADDED", "Layout", "Parts", "shape_of_image"]
 
 _LARGEST = 1 << 62
 
@@ -73,6 +75,48 @@ class Layout:
             )
         return element.view(torch.uint8).numpy().tobytes()
 
+    def require_for_images(self, field: str) -> None:
+        """Images of different sizes come padded or as a list.
+
+        Raises:
+            ArgumentError: The layout is another one, or says what images have no meaning for.
+        """
+        if self.layout in ("pad", "list") and self.batch_first and self.max_length is None:
+            return
+        raise ArgumentError(
+            "images of different sizes cannot be laid out like this",
+            field=field,
+            expected='layout="pad" or "list", batch_first=True and max_length=None',
+            actual=f"layout={self.layout!r}, batch_first={self.batch_first}, max_length={self.max_length}",
+            hint="Resize or crop them to one size, or take them padded.",
+        )
+
+    def image_parts(
+        self, values: Tensor, sizes: Tensor, first: Sequence[int], row_shape: Sequence[int]
+    ) -> Parts:
+        """What a field of images of different sizes is in a batch.
+
+        Args:
+            values: As the core has laid them out: padded, or each from its place on.
+            sizes: Height and width of each, shape (batch, 2), int64.
+            first: Places: the element where each begins.
+            row_shape: Of an image, with -1 for height and width.
+        """
+        if self.layout == "list":
+            images = []
+            for begin, size in zip(first, sizes.tolist(), strict=True):
+                shape = shape_of_image(row_shape, size)
+                images.append(values[begin : begin + math.prod(shape)].view(shape))
+            return {"": images}
+        parts: Parts = {"": values}
+        if self.lengths:
+            parts["_lengths"] = sizes
+        if self.mask:
+            height, width = (values.shape[1 + i] for i, side in enumerate(row_shape) if side == -1)
+            rows, columns = self._inside(height, sizes[:, 0]), self._inside(width, sizes[:, 1])
+            parts["_mask"] = rows[:, :, None] & columns[:, None, :]
+        return parts
+
     def parts(self, values: Tensor, lengths: Tensor) -> Parts:
         """What a field is in a batch.
 
@@ -93,14 +137,22 @@ class Layout:
             parts["_mask"] = self._mask(values.shape[1 if self.batch_first else 0], lengths)
         return parts
 
-    def _mask(self, width: int, lengths: Tensor) -> Tensor:
-        """True where there is a value."""
+    def _inside(self, width: int, lengths: Tensor) -> Tensor:
+        """True where there is a value: shape (batch, width)."""
         positions = torch.arange(width, device="cpu")
         if self.padding_side == "right":
-            mask = positions < lengths[:, None]
-        else:
-            mask = positions >= width - lengths[:, None]
+            return positions < lengths[:, None]
+        return positions >= width - lengths[:, None]
+
+    def _mask(self, width: int, lengths: Tensor) -> Tensor:
+        mask = self._inside(width, lengths)
         return mask if self.batch_first else mask.T.contiguous()
+
+
+def shape_of_image(row_shape: Sequence[int], size: Sequence[int]) -> list[int]:
+    """The shape of an image of that height and width; -1 stands for these in `row_shape`."""
+    sides = iter(size)
+    return [next(sides) if each == -1 else each for each in row_shape]
 
 
 def _is_about(value: Any, element: Tensor) -> bool:

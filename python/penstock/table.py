@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 from penstock import _core
 from penstock.device import has_accelerator
 from penstock.errors import SchemaError
-from penstock.layout import PADDED, Layout, Parts
+from penstock.layout import PADDED, Layout, Parts, shape_of_image
 
 __all__ = [
     "Batch",
@@ -25,6 +25,7 @@ __all__ = [
     "Table",
     "Underway",
     "column_in_memory",
+    "field_shape",
     "plain_indices",
     "require_alike",
     "torch_dtype",
@@ -113,6 +114,12 @@ def torch_dtype(field: _core.Field) -> torch.dtype:
         field=field.name,
         hint="Install a newer torch.",
     )
+
+
+def field_shape(field: _core.Field) -> tuple[int, ...]:
+    """Of one row, -1 where rows differ."""
+    is_run = field.is_ragged and not field.is_image
+    return (-1, *field.row_shape) if is_run else field.row_shape
 
 
 def plain_indices(indices: Any) -> Any:
@@ -204,6 +211,8 @@ class Table:
         arrangement = self._arrangement
         if arrangement is None or (arrangement.layout is not layout and arrangement.layout != layout):
             arrangement = self._arrangement = _Arrangement(self, layout)
+        if get_worker_info() is not None:
+            _core.set_default_num_threads(1)
         return RaggedBatch(self, indices, arrangement)
 
     def pack_batch(self, tensors: Sequence[Tensor]) -> Batch:
@@ -296,6 +305,9 @@ class _Arrangement:
         self.layout = layout
         self.core = layout.as_core()
         self.ragged = [field.is_ragged for field in table.fields]
+        self.images = {i: field.row_shape for i, field in enumerate(table.fields) if field.is_image}
+        for i in self.images:
+            layout.require_for_images(table.fields[i].name)
         self.paddings = [
             layout.padding(dtype, field.name) if field.is_ragged else b""
             for field, dtype in zip(table.fields, table._dtypes, strict=True)
@@ -324,9 +336,19 @@ class RaggedBatch(Table):
         ragged, layout = self._arranged.ragged, self._arranged.layout
         lengths = iter(tensors[len(ragged) :])
         return [
-            layout.parts(tensor, next(lengths)) if is_ragged else {"": tensor}
-            for tensor, is_ragged in zip(tensors, ragged, strict=False)
+            (
+                {"": tensor}
+                if not is_ragged
+                else self._image_parts(i, tensor, next(lengths))
+                if i in self._arranged.images
+                else layout.parts(tensor, next(lengths))
+            )
+            for i, (tensor, is_ragged) in enumerate(zip(tensors, ragged, strict=False))
         ]
+
+    def _image_parts(self, i: int, values: Tensor, sizes: Tensor) -> Parts:
+        first = self.core.places(i, len(sizes)) // values.itemsize
+        return self._arranged.layout.image_parts(values, sizes, first.tolist(), self._arranged.images[i])
 
     def pack_batch(self, tensors: Sequence[Tensor]) -> Batch:
         """See `Table`."""
@@ -335,10 +357,16 @@ class RaggedBatch(Table):
     def row(self, tensors: Sequence[Tensor], i: int) -> list[Tensor]:
         """See `Table`; of a batch that is padded at the end of its rows."""
         lengths = iter(tensors[len(self._arranged.ragged) :])
-        return [
-            tensor[i][: next(lengths)[i]] if is_ragged else tensor[i]
-            for tensor, is_ragged in zip(tensors, self._arranged.ragged, strict=False)
-        ]
+        rows = []
+        for number, (tensor, is_ragged) in enumerate(zip(tensors, self._arranged.ragged, strict=False)):
+            row = tensor[i]
+            if number in self._arranged.images:
+                shape = shape_of_image(self._arranged.images[number], next(lengths)[i].tolist())
+                row = row[tuple(map(slice, shape))]
+            elif is_ragged:
+                row = row[: next(lengths)[i]]
+            rows.append(row)
+        return rows
 
     def bytes_of(self, count: int) -> int:
         """See `Table`."""

@@ -33,7 +33,7 @@ std::vector<std::byte> finished(const Finisher& finisher, const SampleView& view
   constexpr std::size_t kGuard = 64;
   const auto bytes = static_cast<std::size_t>(finisher.bytes(view.width, view.height));
   std::vector<std::byte> out(bytes + kGuard, std::byte{0xAB});
-  finisher.run(view, across, down, out.data(), instructions);
+  finisher.run(view, across, down, finisher.packed(out.data(), view.width, view.height), instructions);
   for (std::size_t i = bytes; i < out.size(); ++i) REQUIRE(out[i] == std::byte{0xAB});
   return out;
 }

@@ -127,8 +127,8 @@ TEST_CASE("finishing: vectors and single pixels agree, flipped or not") {
     for (const bool flip : {false, true}) {
       std::vector<std::byte> want(bytes);
       std::vector<std::byte> got(bytes);
-      finisher.run(in, flip, flip, want.data(), Instructions::kPortable);
-      finisher.run(in, flip, flip, got.data(), best_instructions());
+      finisher.run(in, flip, flip, finisher.packed(want.data(), width, 3), Instructions::kPortable);
+      finisher.run(in, flip, flip, finisher.packed(got.data(), width, 3), best_instructions());
       CHECK(got == want);
     }
   }

@@ -160,8 +160,6 @@ def test_without_a_transform_samples_are_pillow_images(root):
 
 @needs_libraries
 def test_what_keeps_the_core_from_it(root):
-    write(root / "dog-1" / "large.png", 9, (31, 20))
-    assert "it leaves images of 2 sizes" in penstock.ImageFolder(root, T.ToTensor()).explain()
     assert "by the core" in penstock.ImageFolder(root, SMALL).explain()
     to_pillow(photograph(30, 20)).save(root / "cat" / "w.bmp")
     assert "does not decode cat/w.bmp" in penstock.ImageFolder(root, SMALL).explain()

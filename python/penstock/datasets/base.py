@@ -20,7 +20,16 @@ from penstock.errors import SchemaError
 from penstock.layout import PADDED, Layout
 from penstock.samplers.classes import ClassIndex, Label, Targets
 from penstock.samplers.lookahead import BatchIndices
-from penstock.table import Batch, Sample, Structure, Table, Underway, plain_indices, torch_dtype
+from penstock.table import (
+    Batch,
+    Sample,
+    Structure,
+    Table,
+    Underway,
+    field_shape,
+    plain_indices,
+    torch_dtype,
+)
 
 __all__ = ["ByClass", "ConcatDataset", "Dataset", "Field", "Subset"]
 
@@ -36,11 +45,12 @@ class Field:
     Attributes:
         name: What it is called.
         dtype: Of its elements.
-        shape: Of one row; `()` when a row is one number. -1 first where rows differ in it.
-        kind: "fixed": all rows have that shape; "ragged": they differ in their first dimension.
+        shape: Of one row; `()` when a row is one number. -1 where rows differ.
+        kind: "fixed": all rows have that shape; "ragged": they differ in their first dimension; images in
+            height and width.
         rows: How many there are: the length of the dataset.
         shards: In how many files (or arrays) they lie.
-        bytes: Of all rows together.
+        bytes: Of all rows together; 0 of images that differ in size, for these are not known beforehand.
     """
 
     name: str
@@ -94,14 +104,20 @@ class Dataset(torch.utils.data.Dataset[Any]):
             Field(
                 name=field.name,
                 dtype=torch_dtype(field),
-                shape=(-1, *field.row_shape) if field.is_ragged else field.row_shape,
+                shape=field_shape(field),
                 kind="ragged" if field.is_ragged else "fixed",
                 rows=len(self),
                 shards=self.table.core.num_shards(i),
-                bytes=field.row_bytes * (int(self._lengths(i).sum()) if field.is_ragged else len(self)),
+                bytes=field.row_bytes * self._values(i, field),
             )
             for i, field in enumerate(self.table.fields)
         )
+
+    def _values(self, i: int, field: _core.Field) -> int:
+        """Of all rows: how many of `row_bytes`."""
+        if field.is_image:
+            return 0
+        return int(self._lengths(i).sum()) if field.is_ragged else len(self)
 
     @property
     def lengths(self) -> Rows:
@@ -113,7 +129,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
             AttributeError: All fields are fixed.
         """
         for i, field in enumerate(self.table.fields):
-            if field.is_ragged:
+            if field.is_ragged and not field.is_image:
                 return self._lengths(i)
         raise AttributeError(f"{type(self).__name__} has no rows of different lengths")
 
@@ -183,8 +199,8 @@ class Dataset(torch.utils.data.Dataset[Any]):
 
         Returns:
             What torch's `default_collate` makes of these samples: one tensor per field, shape (batch,
-            *row_shape), alone, in a list or in a dict; or `out`. Rows of different lengths are padded, with
-            their lengths, as by `Collate()`. Yours to keep.
+            *row_shape), alone, in a list or in a dict; or `out`. Rows of different lengths, and images of
+            different sizes, are padded, with their lengths or sizes, as by `Collate()`. Yours to keep.
 
         Raises:
             IndexError: A row number is outside the dataset.

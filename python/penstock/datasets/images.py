@@ -18,6 +18,7 @@ from torch import Tensor
 
 from penstock import _core
 from penstock.datasets.base import Rows
+from penstock.datasets.decoded import NumberedImages
 from penstock.datasets.epochs import InEpochs
 from penstock.datasets.files import require_choice
 from penstock.datasets.folder import few, index_from, shared
@@ -48,6 +49,7 @@ Problem: TypeAlias = tuple[str, str]
 _MOST_PIXELS = 89_478_485
 _ATTEMPTS = 100
 _MOST_TOLD = 1000
+_FIRST_LOOK = 256  # headers: more are read only where these say one size
 _log = logging.getLogger("penstock")
 
 
@@ -72,6 +74,11 @@ class _Options:
         require_choice("on_error", self.on_error, ("raise", "skip", "replace"))
         require_choice("jpeg_warnings", self.jpeg_warnings, ("count", "error", "ignore"))
         at_least(1, self.max_pixels, "max_pixels")
+
+    @property
+    def are_torchvisions(self) -> bool:
+        """Whether images are before the transform as torchvision has them."""
+        return self.mode == "RGB" and self.dtype == "uint8" and not self.apply_exif_orientation
 
     @property
     def bits(self) -> int:
@@ -115,23 +122,20 @@ class _Images(InEpochs):
         """Whether the core makes the samples, or which transform keeps it from that, in one line."""
         if self._why_slow is None:
             return f"{type(self).__name__}: images are decoded and transformed by the core"
-        return f"{type(self).__name__}: images are loaded one by one in Python, because {self._why_slow}"
+        whole = "loaded" if self._why_not_decoded() else "decoded by the core and transformed"
+        return f"{type(self).__name__}: images are {whole} one by one in Python, because {self._why_slow}"
 
     def _choose(self) -> str | None:
         """Finds what the core is to do, or why it cannot."""
         if self.image_transform is None:
             return "there is no transform: samples are Pillow images"
-        if not (_core.BUILD["jpeg"] and _core.BUILD["png"]):
-            return "this build has no libjpeg-turbo or no libspng"
-        if (odd := _core.first_unlike(self._files, DECODED)) >= 0:
-            return f"the core does not decode {os.fsdecode(self._files.ids(np.array([odd]), ())[0])}"
+        if (reason := self._why_not_decoded()) is not None:
+            return reason
         try:
             plan = lowered(self.image_transform, self.options.decode, self._decoded())
         except NotLowered as why:
             return str(why)
-        self._size = _core.ImageSteps(plan.steps).size
-        if self._size is None and (reason := self._find_size(plan)) is not None:
-            return reason
+        self._size = _core.ImageSteps(plan.steps).size or self._find_size(plan)
         self._lowered = plan
         return None
 
@@ -152,16 +156,26 @@ class _Images(InEpochs):
                 continue
         return 3
 
-    def _find_size(self, plan: Lowered) -> str | None:
-        """Where the steps leave it open: what all images come to; or why there is no such thing."""
-        sizes, _ = self._read_headers(plan)
-        steps = _core.ImageSteps(plan.steps)
-        known = np.unique(sizes[sizes[:, 0] > 0], axis=0)
-        results = {steps.plan(int(width), int(height), 0, 0)[3][2:] for width, height in known}
-        if len(results) != 1:
-            return f"it leaves images of {len(results)} sizes"
-        self._size = results.pop()
+    def _why_not_decoded(self) -> str | None:
+        if not (_core.BUILD["jpeg"] and _core.BUILD["png"]):
+            return "this build has no libjpeg-turbo or no libspng"
+        if (odd := _core.first_unlike(self._files, DECODED)) >= 0:
+            return f"the core does not decode {os.fsdecode(self._files.ids(np.array([odd]), ())[0])}"
         return None
+
+    def _find_size(self, plan: Lowered) -> tuple[int, int] | None:
+        """Where the steps leave it open: what all images come to; None where that is not one size."""
+        steps = _core.ImageSteps(plan.steps)
+
+        def results_of(sizes: Rows) -> list[tuple[int, int]]:
+            known = np.unique(sizes[sizes[:, 0] > 0], axis=0)
+            return list({steps.plan(int(width), int(height), 0, 0)[3][2:] for width, height in known})
+
+        first, _ = _core.image_sizes(self._files, self._pipeline(plan), _FIRST_LOOK)
+        results = results_of(first)
+        if len(results) < 2 and len(first) < self._files.num_files:
+            results = results_of(self._read_headers(plan)[0])
+        return results[0] if len(results) == 1 else None
 
     def _read_headers(self, plan: Lowered) -> tuple[Rows, list[tuple[int, str]]]:
         """Sizes of all images, and what is wrong with some; once."""
@@ -195,13 +209,13 @@ class _Images(InEpochs):
             self._labels = self._labels[torch.from_numpy(keep)]
         self._files = without(self._files, numbers)
 
-    def _pipeline(self, plan: Lowered) -> _core.ImagePipeline:
+    def _pipeline(self, plan: Lowered, channels_last: bool = False) -> _core.ImagePipeline:
         return _core.ImagePipeline(
             mode=plan.mode,
             channels=plan.channels,
             bits=self.options.bits,
             dtype=str(plan.dtype).removeprefix("torch."),
-            channels_last=self.options.channels_last,
+            channels_last=self.options.channels_last or channels_last,
             scale=plan.scale,
             mean=plan.mean,
             std=plan.std,
@@ -217,22 +231,33 @@ class _Images(InEpochs):
         """The table, and what makes samples of its rows in Python."""
         column = None if self._labels is None else column_in_memory("target", self._labels)
         if self._lowered is None:
-            numbers = column_in_memory("index", torch.arange(self._files.num_files))
-            columns: list[_core.Column | _core.Source] = [numbers, *([] if column is None else [column])]
-            return Table(_core.Table(columns), self._structure("index")), _InPython(self)
-        plan = self._lowered
-        assert self._size is not None
-        source = _core.ImageSource(
-            self._files,
-            self._pipeline(plan),
-            _core.ImageSteps(plan.steps),
-            self._size,
-            plan.fill,
-            column,
-            self.options.on_error != "raise",
-            self._core_log,
-        )
+            return self._built_for_python(column), _InPython(self)
+        is_replaced = self.options.on_error != "raise"
+        source = self._source(self._lowered, self._pipeline(self._lowered), self._size, column, is_replaced)
         return Table(_core.Table([source]), self._structure("image")), None
+
+    def _built_for_python(self, column: _core.Column | None) -> Table:
+        """Numbers of images; with their pixels, where the core decodes them."""
+        numbers = column_in_memory("index", torch.arange(self._files.num_files))
+        core = _core.Table([numbers, *([] if column is None else [column])])
+        if self._why_not_decoded() is not None or not self.options.are_torchvisions:
+            return Table(core, self._structure("index"))
+        plain = Lowered()
+        images = self._source(plain, self._pipeline(plain, channels_last=True), None, None, False)
+        return NumberedImages(core, self._structure("index"), images)
+
+    def _source(
+        self,
+        plan: Lowered,
+        pipeline: _core.ImagePipeline,
+        size: tuple[int, int] | None,
+        column: _core.Column | None,
+        is_replaced: bool,
+    ) -> _core.ImageSource:
+        steps = _core.ImageSteps(plan.steps)
+        return _core.ImageSource(
+            self._files, pipeline, steps, size, plan.fill, column, is_replaced, self._core_log
+        )
 
     def _structure(self, first: str) -> Structure:
         names = (first,) if self._labels is None else (first, "target")
@@ -311,10 +336,13 @@ class ImageFolder(_Images):
     transform one that the core knows: `penstock.transforms`, or torchvision's (v1 or v2) `Compose` of
     `Resize`, `CenterCrop`, `RandomCrop`, `RandomResizedCrop`, flips, `Pad`, `Grayscale`, `ToTensor`,
     `PILToTensor`, `ToImage`, `ToDtype`, `ConvertImageDtype` and `Normalize`; with at most one resize,
-    bilinear or bicubic and before the image becomes a tensor, and all results of one size. (Where
-    torchvision scales by multiplying with 1/255, as `v2.ToDtype` does, the core divides: the last bit of a
-    float may differ.) Any other transform, and none, is called with a Pillow image, one sample after the
-    other, as in torchvision: `explain()` says why, and so does a message of the logger "penstock".
+    bilinear or bicubic and before the image becomes a tensor. (Where torchvision scales by multiplying with
+    1/255, as `v2.ToDtype` does, the core divides: the last bit of a float may differ.) Any other transform,
+    and none, is called with a Pillow image, one sample after the other, as in torchvision: `explain()` says
+    why, and so does a message of the logger "penstock".
+
+    Where the transform leaves images of different sizes, a batch comes padded, with the sizes behind it, or
+    as a list: see `Collate`. Places in a batch are known from the files' headers.
 
     Which part is cut out depends on `seed`, epoch and sample alone: not on threads, ranks, order or resume.
 
@@ -336,7 +364,8 @@ class ImageFolder(_Images):
         on_error: "raise" for an image that cannot be decoded; or "replace": another sample, chosen by the
             number of this one, stands in for it, image and target; or "skip": those whose header cannot be
             read are left out from the start (with a warning; every header is read), others are replaced. See
-            `skipped`. Default: "raise".
+            `skipped`. (Among images of different sizes, one whose header is sound is replaced by one that is
+            no wider and no higher than it; where a thousand tries find none, it raises.) Default: "raise".
         index: A file to keep what was found in the folder: the next start lists no folder that has not
             changed. Made when it is not there, or when the folder has changed. Default: none.
         channels_last: Samples are (height, width, channels), not (channels, height, width). Of native ones.
@@ -557,8 +586,12 @@ class _InPython:
         self._log = images._python_log
 
     def __call__(self, sample: Any) -> Any:
-        row = int(sample if self._labels is None else sample[0])
-        image, row = self._some_image(row)
+        first = sample if self._labels is None else sample[0]
+        row, pixels = first if isinstance(first, tuple) else (int(first), None)
+        if pixels is None:
+            image, row = self._some_image(row)
+        else:
+            image = _of_pixels(pixels, self._path(row))
         if self._transform is not None:
             image = self._transform(image)
         if self._labels is None:
@@ -580,8 +613,22 @@ class _InPython:
         return self._image(other), other
 
     def _image(self, row: int) -> Any:
-        name = self._files.ids(np.array([row]), ())[0]
-        return _by_pillow(os.path.join(os.fsdecode(self._files.root) or "/", name), self._options)
+        return _by_pillow(self._path(row), self._options)
+
+    def _path(self, row: int) -> str:
+        return os.path.join(os.fsdecode(self._files.root) or "/", self._files.ids(np.array([row]), ())[0])
+
+
+def _of_pixels(pixels: Tensor, path: str) -> Any:
+    """The image that `_by_pillow` gives, of pixels that the core has decoded, shape (height, width, 3)."""
+    from PIL import Image
+
+    with Image.open(path) as header:
+        if "transparency" in header.info:  # which becomes something else as the image becomes RGB
+            return header.convert("RGB")
+        image = Image.fromarray(pixels.numpy())
+        image.info = header.info
+    return image
 
 
 def _by_pillow(path: str, options: _Options | None = None) -> Any:
