@@ -88,7 +88,8 @@ class Forked:
         for _, its_end in pipes:
             os.close(its_end)
         self.stdout, self.stderr, self._told = (os.fdopen(ours) for ours, _ in pipes)
-        self.pid = int(self._told.readline())
+        told = self._told.fileno()  # as no buffer may take the status, which comes later
+        self.pid = int(b"".join(iter(lambda: os.read(told, 1).strip(), b"")))
         self.returncode: int | None = None
 
     def send_signal(self, number: int) -> None:
