@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -253,6 +254,9 @@ def inspect(path: _Source, kind: _KindOfSource = None) -> None:
 
 def main() -> None:
     """Run the `penstock` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may be of any bytes
     app()
 
 

@@ -1,5 +1,9 @@
 """What people look at of arrays in files: fields, lengths, samples of each file, pictures among them."""
 
+import io
+import os
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -134,6 +138,19 @@ def test_what_is_wrong_is_said_of_files(command, name, tmp_path):
     assert done.exit_code == 1
     assert done.stderr.startswith("penstock: ")
     assert name in done.stderr
+
+
+def test_names_that_are_not_utf8_are_printed(tmp_path, monkeypatch):
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / os.fsdecode(b"caf\xe9") / "a.png")
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, "utf-8", "strict"))
+    monkeypatch.setattr("sys.argv", ["penstock", "inspect", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    sys.stdout.flush()
+    assert b"caf\\udce9" in printed.getvalue()
 
 
 # --- pictures --------------------------------------------------------------------------------------------
