@@ -7,13 +7,11 @@
 
 #include "base/error.h"
 #include "base/random.h"
-#include "storage/file.h"
 
 namespace penstock {
 namespace {
 
 constexpr std::size_t kImage = 0;
-constexpr std::size_t kMostKept = std::size_t{16} << 20U;  ///< bytes of a file's buffer between images
 
 Field image_field(const ImageSource::Parts& parts) {
   const FinishPlan& finish = parts.pipeline->finisher().plan();
@@ -21,22 +19,6 @@ Field image_field(const ImageSource::Parts& parts) {
   std::vector<std::int64_t> shape{finish.channels, height, width};
   if (finish.layout == Layout::kChannelsLast) shape = {height, width, finish.channels};
   return {"image", finish.dtype, std::move(shape), parts.pipeline->finisher().bytes(width, height)};
-}
-
-/// The calling thread's buffer for a file.
-std::vector<std::byte>& thread_file_buffer() {
-  thread_local std::vector<std::byte> buffer;
-  return buffer;
-}
-
-/// All of a file, in the thread's buffer.
-Bytes read_file(const std::string& path) {
-  const OpenFile file(path);
-  std::vector<std::byte>& buffer = thread_file_buffer();
-  if (buffer.capacity() > kMostKept) std::vector<std::byte>().swap(buffer);
-  buffer.resize(file.size());
-  file.read(0, buffer);
-  return buffer;
 }
 
 /// A window of `size` filled with border, and at `place` of it these pixels (none where `is_empty`).
@@ -53,6 +35,18 @@ PixelView bordered(const PixelView& pixels, const Rect& place, ImagePlan::Size s
       static_cast<std::size_t>(place.width) * static_cast<std::size_t>(pixels.type.pixel_bytes());
   for (std::int32_t y = 0; y < place.height; ++y) std::memcpy(part.row(y), pixels.row(y), part_bytes);
   return all;
+}
+
+/// "224 x 224".
+std::string size_text(ImagePlan::Size size) {
+  return std::to_string(size.width) + " x " + std::to_string(size.height);
+}
+
+/// Whether one source can read the rows of both.
+bool are_made_alike(const ImageSource::Parts& a, const ImageSource::Parts& b) {
+  return a.size == b.size && a.fill == b.fill && *a.steps == *b.steps && a.chosen == b.chosen &&
+         a.replaces_broken == b.replaces_broken && a.pipeline->options() == b.pipeline->options() &&
+         a.pipeline->finisher().plan() == b.pipeline->finisher().plan();
 }
 
 /// Whether it is the file's fault.
@@ -76,10 +70,6 @@ ImageSource::ImageSource(Parts parts) : parts_(std::move(parts)) {
     fields_.push_back(field == kImage ? image_field(parts_) : parts_.column->fields().front());
     row_work_ += fields_.back().row_bytes + (field == kImage ? kToDecode : 0);
   }
-}
-
-std::vector<std::int64_t> ImageSource::rows_per_shard() const {
-  return std::vector<std::int64_t>(static_cast<std::size_t>(num_rows()), 1);
 }
 
 SamplePlan ImageSource::plan(std::int64_t row, ImagePlan::Size image) const {
@@ -110,7 +100,7 @@ std::int64_t ImageSource::read_some_image(std::int64_t row, std::span<std::byte>
       read_image(other, out);
       return other;
     } catch (Error& error) {
-      error.in_file(parts_.files->path(other)).at_row(other);
+      parts_.images->locate(error.at_row(other), other);
       if (!parts_.replaces_broken || attempt == kAttempts || !is_of_the_file(error)) throw;
       parts_.log->note_broken(other, error.problem());
     }
@@ -119,7 +109,7 @@ std::int64_t ImageSource::read_some_image(std::int64_t row, std::span<std::byte>
 }
 
 void ImageSource::read_image(std::int64_t row, std::span<std::byte> out) const {
-  decode(row, read_file(parts_.files->path(row)), out);
+  decode(row, parts_.images->read(row), out);
 }
 
 void ImageSource::decode(std::int64_t row, Bytes bytes, std::span<std::byte> out) const {
@@ -129,8 +119,8 @@ void ImageSource::decode(std::int64_t row, Bytes bytes, std::span<std::byte> out
   const auto [x, y, width, height] = plan.window;
   if (width != parts_.size.width || height != parts_.size.height) {
     throw Error(ErrorKind::kSchema, "the image has another size than the others")
-        .needed(std::to_string(parts_.size.width) + " x " + std::to_string(parts_.size.height))
-        .found(std::to_string(width) + " x " + std::to_string(height));
+        .needed(size_text(parts_.size))
+        .found(size_text({width, height}));
   }
   Rect seen = overlap(plan.window, plan.visible);
   const bool is_empty = seen.width == 0 || seen.height == 0;
@@ -145,9 +135,19 @@ void ImageSource::decode(std::int64_t row, Bytes bytes, std::span<std::byte> out
   pipeline.finish(prepared, image, out);
 }
 
+void ImageSource::will_need(std::int64_t first, std::int64_t count) {
+  if (!asks_ahead()) return;
+  for (std::int64_t row = first; row < first + count; ++row) parts_.images->will_need(row);
+}
+
+void ImageSource::will_need(std::span<const std::int64_t> rows) {
+  if (!asks_ahead()) return;
+  for (const std::int64_t row : rows) parts_.images->will_need(row);
+}
+
 std::uint64_t ImageSource::fingerprint() const {
   const std::uint64_t column = parts_.column ? parts_.column->fingerprint() : 0;
-  return mix64(fingerprint_of(fields()) ^ mix64(parts_.files->fingerprint_of_files() ^ mix64(column)));
+  return mix64(fingerprint_of(fields()) ^ mix64(parts_.images->fingerprint() ^ mix64(column)));
 }
 
 std::shared_ptr<Source> ImageSource::select(std::size_t field) {
@@ -156,8 +156,24 @@ std::shared_ptr<Source> ImageSource::select(std::size_t field) {
   return std::make_shared<ImageSource>(std::move(parts));
 }
 
-std::shared_ptr<Source> ImageSource::followed_by(const Source& /*other*/) const {
-  throw different_kinds(fields_.front());
+std::shared_ptr<Source> ImageSource::followed_by(const Source& other) const {
+  const auto* const images = dynamic_cast<const ImageSource*>(&other);
+  if (images == nullptr) throw different_kinds(fields_.front());
+  const Parts& more = images->parts_;
+  if (!are_made_alike(parts_, more)) {
+    throw Error(ErrorKind::kSchema, "the datasets make their samples of images in different ways")
+        .in_field(fields_.front().name)
+        .needed(size_text(parts_.size) + ", and the same transform and options")
+        .found(size_text(more.size))
+        .hint("torch.utils.data.ConcatDataset takes any datasets, sample by sample.");
+  }
+  Parts both = parts_;
+  both.images = std::make_shared<JoinedImages>(parts_.images, more.images);
+  both.log = std::make_shared<ImageLog>(parts_.log, num_rows(), more.log);
+  if (both.column) {
+    both.column = std::make_shared<ColumnSource>(concatenate(parts_.column->column(), more.column->column()));
+  }
+  return std::make_shared<ImageSource>(std::move(both));
 }
 
 std::shared_ptr<Source> ImageSource::in_epoch(std::uint64_t key) {
@@ -167,20 +183,20 @@ std::shared_ptr<Source> ImageSource::in_epoch(std::uint64_t key) {
   return std::make_shared<ImageSource>(std::move(parts));
 }
 
-ImagePlan::Size read_image_size(const std::string& path, const ImagePipeline& pipeline) {
+ImagePlan::Size read_image_size(const EncodedImages& images, std::int64_t row,
+                                const ImagePipeline& pipeline) {
   constexpr std::uint64_t kEnough = std::uint64_t{64} << 10U;
-  const OpenFile file(path);
-  std::vector<std::byte> bytes = file.read(0, std::min(file.size(), kEnough));
   try {
+    const Bytes front = images.read(row, kEnough);
+    const bool may_be_cut = front.size() == kEnough;
     try {
-      return upright_size(pipeline.open(bytes)->info());
+      return upright_size(pipeline.open(front)->info());
     } catch (const Error&) {
-      if (bytes.size() == file.size()) throw;
-      bytes = file.read(0, file.size());
-      return upright_size(pipeline.open(bytes)->info());
+      if (!may_be_cut) throw;
+      return upright_size(pipeline.open(images.read(row))->info());
     }
   } catch (Error& error) {
-    error.in_file(path);
+    images.locate(error, row);
     throw;
   }
 }

@@ -9,22 +9,22 @@
 #include <vector>
 
 #include "assemble/column_source.h"
+#include "assemble/encoded_images.h"
 #include "assemble/image_log.h"
 #include "assemble/image_steps.h"
 #include "assemble/source.h"
 #include "image/pipeline.h"
-#include "index/file_index.h"
 
 namespace penstock {
 
-/// Rows that are image files, decoded and transformed straight into a batch; with them, where there is one, a
-/// column of as many rows, such as labels.
+/// Rows that are encoded images, decoded and transformed straight into a batch; with them, where there is
+/// one, a column of as many rows, such as labels.
 ///
 /// What is random depends on the key and the row alone: see `in_epoch`.
 class ImageSource final : public Source {
  public:
   struct Parts {
-    std::shared_ptr<const FileIndex> files;  ///< of which the names alone count
+    std::shared_ptr<const EncodedImages> images;
     std::shared_ptr<const ImagePipeline> pipeline;
     std::shared_ptr<const ImageSteps> steps;
     ImagePlan::Size size{0, 0};            ///< of every sample
@@ -47,18 +47,20 @@ class ImageSource final : public Source {
   [[nodiscard]] SamplePlan plan(std::int64_t row, ImagePlan::Size image) const;
 
   [[nodiscard]] std::span<const Field> fields() const noexcept override { return fields_; }
-  [[nodiscard]] std::int64_t num_rows() const noexcept override { return parts_.files->num_files(); }
-  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
-  [[nodiscard]] std::int64_t num_shards() const noexcept override { return num_rows(); }
+  [[nodiscard]] std::int64_t num_rows() const noexcept override { return parts_.images->num_rows(); }
+  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override {
+    return parts_.images->rows_per_shard();
+  }
+  [[nodiscard]] std::int64_t num_shards() const noexcept override { return parts_.images->num_shards(); }
   [[nodiscard]] std::int64_t row_work() const noexcept override { return row_work_; }
 
   /// \throws Error kFormat, kShard for a file that is no image or cannot be read; kArgument where it is too
   /// small for a crop; kSchema where it has another size than all shall have
   void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) override;
 
-  [[nodiscard]] bool asks_ahead() const noexcept override { return false; }
-  void will_need(std::int64_t /*first*/, std::int64_t /*count*/) override {}
-  void will_need(std::span<const std::int64_t> /*rows*/) override {}
+  [[nodiscard]] bool asks_ahead() const noexcept override { return parts_.images->asks_ahead(); }
+  void will_need(std::int64_t first, std::int64_t count) override;
+  void will_need(std::span<const std::int64_t> rows) override;
   void will_not_need(std::span<const std::int64_t> /*rows*/) const noexcept override {}
   [[nodiscard]] std::uint64_t fingerprint() const override;
   [[nodiscard]] std::shared_ptr<Source> select(std::size_t field) override;
@@ -77,9 +79,10 @@ class ImageSource final : public Source {
   std::int64_t row_work_ = 0;
 };
 
-/// What the header of an image file says.
+/// What the header of an image says.
 ///
-/// \throws Error kFormat, kShard with the path, when it is no image that can be decoded so, or unreadable
-[[nodiscard]] ImagePlan::Size read_image_size(const std::string& path, const ImagePipeline& pipeline);
+/// \throws Error kFormat, kShard that says which, when it is no image that can be decoded so, or unreadable
+[[nodiscard]] ImagePlan::Size read_image_size(const EncodedImages& images, std::int64_t row,
+                                              const ImagePipeline& pipeline);
 
 }  // namespace penstock

@@ -31,6 +31,8 @@ struct ImageStep {
   std::array<double, 2> scale{0.08, 1.0};       ///< least and most
   std::array<double, 2> ratio{3. / 4, 4. / 3};  ///< likewise, above 0
   double probability = 0.5;
+
+  friend bool operator==(const ImageStep&, const ImageStep&) = default;
 };
 
 /// What both cover; its sides are 0 where there is nothing.
@@ -66,6 +68,8 @@ class ImageSteps {
   /// \param random  numbers for this sample
   /// \throws Error kArgument when the image is smaller than what shall be cut out, or larger than can be
   [[nodiscard]] SamplePlan plan(ImagePlan::Size image, const RandomSequence& random) const;
+
+  friend bool operator==(const ImageSteps&, const ImageSteps&) = default;
 
  private:
   std::vector<ImageStep> steps_;

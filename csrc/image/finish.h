@@ -21,6 +21,8 @@ struct FinishPlan {
   bool scale = true;        ///< floats: divide by 255 (65,535 for 16 bits) first
   std::vector<float> mean;  ///< floats: subtract, then divide by `deviation`. One for each channel, or none
   std::vector<float> deviation;
+
+  friend bool operator==(const FinishPlan&, const FinishPlan&) = default;
 };
 
 /// Flips, casts, normalises and lays out in one pass.

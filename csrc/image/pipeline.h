@@ -19,6 +19,8 @@ struct ImagePlan {
   struct Size {
     std::int32_t width;
     std::int32_t height;
+
+    friend bool operator==(const Size&, const Size&) = default;
   };
   std::optional<Size> resize;
   std::optional<Rect> window;  ///< a crop of what the resize made
@@ -37,6 +39,8 @@ struct ImageOptions {
   Exactness exactness = Exactness::kExact;
   Filter filter = Filter::kBilinear;
   PillowRule rule = PillowRule::kPillow13;
+
+  friend bool operator==(const ImageOptions&, const ImageOptions&) = default;
 };
 
 /// Memory for one thread's images. single-owner
@@ -66,6 +70,7 @@ class ImagePipeline {
   /// \throws Error kArgument when `finish` contradicts itself, or the sample_bytes of `options`
   ImagePipeline(const ImageOptions& options, FinishPlan finish);
 
+  [[nodiscard]] const ImageOptions& options() const noexcept { return options_; }
   [[nodiscard]] const Finisher& finisher() const noexcept { return finisher_; }
 
   /// Reads a header, so that a crop can be chosen. Borrows the bytes.

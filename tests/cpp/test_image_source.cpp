@@ -73,7 +73,7 @@ ImageSource::Parts parts_of(const std::shared_ptr<FileIndex>& files, std::vector
   finish.dtype = DType::kUInt8;
   finish.layout = Layout::kChannelsLast;
   ImageSource::Parts parts;
-  parts.files = files;
+  parts.images = std::make_shared<ImageFiles>(files);
   parts.pipeline = std::make_shared<ImagePipeline>(ImageOptions{}, finish);
   parts.steps = std::make_shared<ImageSteps>(std::move(steps));
   parts.size = parts.steps->size().value_or(Size{3, 2});

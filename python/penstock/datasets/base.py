@@ -446,6 +446,16 @@ class ConcatDataset(Dataset):
     def __reduce__(self) -> tuple[Any, ...]:
         return ConcatDataset, (self.datasets,)
 
+    def set_epoch(self, epoch: int) -> None:
+        """See `ImageFolder`; does nothing for datasets of which nothing is random."""
+        for dataset in self.datasets:
+            if hasattr(dataset, "set_epoch"):
+                dataset.set_epoch(epoch)
+
+    def random_key(self, epoch: int | None = None) -> int:
+        """That of the first dataset, for all samples."""
+        return self.datasets[0].random_key(epoch)
+
     def _read_targets(self) -> Rows:
         return np.concatenate([dataset.targets for dataset in self.datasets])
 
