@@ -54,9 +54,8 @@ std::optional<std::uint64_t> number_of(std::string_view field) {
   digits = digits.substr(0, digits.find_last_not_of(' ') + 1);
   if (digits.empty()) return 0;
   constexpr int kOctal = 8;
-  const char* const end = digits.data() + digits.size();
-  const auto [stop, problem] = std::from_chars(digits.data(), end, number, kOctal);
-  if (problem != std::errc() || stop != end) return std::nullopt;
+  const auto [end, problem] = std::from_chars(digits.data(), digits.data() + digits.size(), number, kOctal);
+  if (problem != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
   return number;
 }
 
@@ -82,11 +81,11 @@ bool starts_with(const Block& block, std::string_view magic) {
 
 bool is_compressed(const Block& block) {
   using namespace std::string_view_literals;
-  const std::array kMagics{"\x1f\x8b"sv, "BZh"sv,
-                           "\xfd"
-                           "7zXZ"sv,
-                           "\x28\xb5\x2f\xfd"sv};
-  return std::ranges::any_of(kMagics, [&](std::string_view magic) { return starts_with(block, magic); });
+  const std::array magics{"\x1f\x8b"sv, "BZh"sv,
+                          "\xfd"
+                          "7zXZ"sv,
+                          "\x28\xb5\x2f\xfd"sv};
+  return std::ranges::any_of(magics, [&](std::string_view magic) { return starts_with(block, magic); });
 }
 
 std::string member_text(std::string_view name) { return "member " + quoted_text(name); }
@@ -97,9 +96,8 @@ std::uint64_t padded(std::uint64_t size) { return (size + kBlock - 1) / kBlock *
 /// The number at the front of `text`, all of which it must be.
 std::optional<std::uint64_t> decimal(std::string_view text) {
   std::uint64_t number = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, problem] = std::from_chars(text.data(), end, number);
-  if (text.empty() || problem != std::errc() || stop != end) return std::nullopt;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (text.empty() || problem != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return number;
 }
 
@@ -163,7 +161,8 @@ bool TarReader::read_entry() {
   require_header(block, at_);
   entry_ = {type_of(block), at_, name_in(block), at_ + kBlock, 0};
   const auto size = number_of(field(block, kSize));
-  if (!size) throw format_error(member_text(entry_.name) + ": its header gives an impossible size").at_offset(at_);
+  if (!size)
+    throw format_error(member_text(entry_.name) + ": its header gives an impossible size").at_offset(at_);
   entry_.size = *size;
   return true;
 }

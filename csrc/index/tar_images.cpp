@@ -44,9 +44,9 @@ std::int64_t read_class(const ByteSource& file, const TarMember& member) {
   text.remove_prefix(std::min(text.find_first_not_of(kBlank), text.size()));
   text = text.substr(0, text.find_last_not_of(kBlank) + 1);
   std::int64_t number = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, problem] = std::from_chars(text.data(), end, number);
-  if (text.empty() || problem != std::errc() || stop != end || member.size > kMostBytes) {
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const bool is_number = problem == std::errc() && end == text.data() + text.size();
+  if (!is_number || member.size > kMostBytes) {
     throw bad_member(member, "it is no class").needed("a whole number").found(quoted_text(text));
   }
   return number;
