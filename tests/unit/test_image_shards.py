@@ -125,7 +125,7 @@ def test_a_list_is_taken_as_it_is(archives, transform):
     paths = [archives / "train-2.tar", str(archives / "train-0.tar")]
     dataset = penstock.ImageDataset(paths, transform=transform)
     assert dataset.targets.tolist() == [k % 3 for k in (*range(8, 12), *range(4))]
-    assert len(penstock.ImageDataset([*paths, paths[0]], transform=transform)) == 12
+    assert len(penstock.ImageDataset(iter([*paths, paths[0]]), transform=transform)) == 12
 
 
 @needs_libraries

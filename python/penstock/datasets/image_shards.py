@@ -124,15 +124,16 @@ def _are_archives(paths: Iterable[str | os.PathLike[str]]) -> bool:
     Raises:
         ArgumentError: One is compressed.
     """
-    names = [os.fspath(path).lower() for path in paths]
-    packed = [name for name in names if name.endswith(_COMPRESSED)]
-    if packed:
-        raise ArgumentError(
-            "a compressed archive cannot be read where it lies",
-            path=packed[0],
-            hint="Uncompress it: JPEGs and PNGs hardly get smaller.",
-        )
-    return all(name.endswith(".tar") for name in names)
+    for path in (os.fspath(each) for each in paths):
+        if path.lower().endswith(_COMPRESSED):
+            raise ArgumentError(
+                "a compressed archive cannot be read where it lies",
+                path=path,
+                hint="Uncompress it: JPEGs and PNGs hardly get smaller.",
+            )
+        if not path.lower().endswith(".tar"):
+            return False
+    return True
 
 
 def _matching(path: str) -> list[str]:

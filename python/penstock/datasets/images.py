@@ -486,6 +486,8 @@ class ImageDataset(_Images):
         max_pixels: int = _MOST_PIXELS,
         seed: int = 0,
     ) -> None:
+        if not isinstance(source, (str, os.PathLike)):
+            source = list(source)
         shards = image_shards(source, index, has_labels=labels is not None)
         files: Images
         if shards is not None:
