@@ -1,8 +1,5 @@
 #include "assemble/file_source.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -201,19 +198,7 @@ void FileSource::read_file(const Part& part, std::int64_t number, std::span<std:
     error.in_file(path);
     throw;
   }
-  note(now_ns() - start);
-}
-
-/// A read that took longer than any out of memory does: for a while files are asked for before they are
-/// needed.
-void FileSource::note(std::int64_t nanoseconds) noexcept {
-  constexpr std::int64_t kFromADisk = 200'000;
-  constexpr std::int64_t kAWhile = 1'000'000'000;
-  if (nanoseconds > kFromADisk) slow_until_ns_.store(now_ns() + kAWhile, std::memory_order_relaxed);
-}
-
-bool FileSource::asks_ahead() const noexcept {
-  return slow_until_ns_.load(std::memory_order_relaxed) > now_ns();
+  slow_reads_.note(now_ns() - start);
 }
 
 void FileSource::will_need(std::int64_t first, std::int64_t count) {
@@ -222,12 +207,7 @@ void FileSource::will_need(std::int64_t first, std::int64_t count) {
     const std::size_t part = part_of(row);
     const std::int64_t file = row - first_rows_[part];
     if (parts_[part].cache && parts_[part].cache->find(file) != nullptr) continue;
-    const int descriptor = ::open(parts_[part].index->path(file).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) continue;  // whoever reads it says why
-#ifdef POSIX_FADV_WILLNEED
-    ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_WILLNEED);
-#endif
-    ::close(descriptor);
+    ask_for_file(parts_[part].index->path(file));
   }
 }
 

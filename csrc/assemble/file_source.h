@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -8,6 +7,7 @@
 #include <vector>
 
 #include "assemble/row_cache.h"
+#include "assemble/slow_reads.h"
 #include "assemble/source.h"
 #include "formats/raw.h"
 #include "index/file_index.h"
@@ -53,7 +53,7 @@ class FileSource final : public Source {
   /// Of a field in any row.
   [[nodiscard]] std::int64_t most_bytes(std::size_t field) const noexcept;
 
-  [[nodiscard]] bool asks_ahead() const noexcept override;
+  [[nodiscard]] bool asks_ahead() const noexcept override { return slow_reads_.lately(); }
   void will_need(std::int64_t first, std::int64_t count) override;
   void will_need(std::span<const std::int64_t> rows) override;
   void will_not_need(std::span<const std::int64_t> rows) const noexcept override;
@@ -69,13 +69,12 @@ class FileSource final : public Source {
   [[nodiscard]] std::size_t part_of(std::int64_t row) const noexcept;
   void take_cached(const Part& part, std::int64_t file, std::span<std::byte* const> outs);
   void read_file(const Part& part, std::int64_t number, std::span<std::byte* const> outs);
-  void note(std::int64_t nanoseconds) noexcept;
 
   std::vector<Part> parts_;
   std::vector<std::int64_t> first_rows_;  ///< of each part, and the number of all rows
   std::vector<Field> fields_;
   std::int64_t row_bytes_ = 0;
-  std::atomic<std::int64_t> slow_until_ns_{0};
+  SlowReads slow_reads_;
 };
 
 }  // namespace penstock

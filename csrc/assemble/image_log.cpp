@@ -29,10 +29,21 @@ ImageLog::Notes copy_of(const ImageLog::Notes& notes) {
 
 }  // namespace
 
-void ImageLog::note_broken(std::int64_t row, std::string problem) { add(broken_, row, std::move(problem)); }
+ImageLog::ImageLog(std::shared_ptr<ImageLog> first, std::int64_t first_rows, std::shared_ptr<ImageLog> second)
+    : first_(std::move(first)), second_(std::move(second)), first_rows_(first_rows) {}
+
+void ImageLog::note_broken(std::int64_t row, std::string problem) {
+  if (first_ && row < first_rows_) first_->note_broken(row, problem);
+  if (second_ && row >= first_rows_) second_->note_broken(row - first_rows_, problem);
+  add(broken_, row, std::move(problem));
+}
+
 void ImageLog::note_warning(std::int64_t row, std::string warning) {
+  if (first_ && row < first_rows_) first_->note_warning(row, warning);
+  if (second_ && row >= first_rows_) second_->note_warning(row - first_rows_, warning);
   add(warnings_, row, std::move(warning));
 }
+
 ImageLog::Notes ImageLog::broken() const { return copy_of(broken_); }
 ImageLog::Notes ImageLog::warnings() const { return copy_of(warnings_); }
 

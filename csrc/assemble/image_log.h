@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,11 @@ namespace penstock {
 /// thread-safe
 class ImageLog {
  public:
+  ImageLog() = default;
+
+  /// Of the rows of two datasets, one after another: each dataset's log hears of its own.
+  ImageLog(std::shared_ptr<ImageLog> first, std::int64_t first_rows, std::shared_ptr<ImageLog> second);
+
   struct Note {
     std::int64_t row;
     std::string text;
@@ -30,6 +36,9 @@ class ImageLog {
   [[nodiscard]] Notes warnings() const;
 
  private:
+  std::shared_ptr<ImageLog> first_;  ///< or none
+  std::shared_ptr<ImageLog> second_;
+  std::int64_t first_rows_ = 0;
   Notes broken_;
   Notes warnings_;
 };

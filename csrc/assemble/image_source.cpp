@@ -8,13 +8,11 @@
 #include "assemble/image_batch.h"
 #include "base/error.h"
 #include "base/random.h"
-#include "storage/file.h"
 
 namespace penstock {
 namespace {
 
 constexpr std::size_t kImage = 0;
-constexpr std::size_t kMostKept = std::size_t{16} << 20U;  ///< bytes of a file's buffer between images
 
 std::vector<std::int64_t> shape_of(const FinishPlan& finish, ImagePlan::Size size) {
   if (finish.layout == Layout::kChannelsLast) return {size.height, size.width, finish.channels};
@@ -34,22 +32,6 @@ Field image_field(const ImageSource::Parts& parts) {
           is_ragged};
 }
 
-/// The calling thread's buffer for a file.
-std::vector<std::byte>& thread_file_buffer() {
-  thread_local std::vector<std::byte> buffer;
-  return buffer;
-}
-
-/// All of a file, in the thread's buffer.
-Bytes read_file(const std::string& path) {
-  const OpenFile file(path);
-  std::vector<std::byte>& buffer = thread_file_buffer();
-  if (buffer.capacity() > kMostKept) std::vector<std::byte>().swap(buffer);
-  buffer.resize(file.size());
-  file.read(0, buffer);
-  return buffer;
-}
-
 /// A window of `size` filled with border, and at `place` of it these pixels (none where `is_empty`).
 PixelView bordered(const PixelView& pixels, const Rect& place, ImagePlan::Size size, std::uint8_t fill,
                    bool is_empty) {
@@ -64,6 +46,22 @@ PixelView bordered(const PixelView& pixels, const Rect& place, ImagePlan::Size s
       static_cast<std::size_t>(place.width) * static_cast<std::size_t>(pixels.type.pixel_bytes());
   for (std::int32_t y = 0; y < place.height; ++y) std::memcpy(part.row(y), pixels.row(y), part_bytes);
   return all;
+}
+
+/// "224 x 224".
+std::string size_text(ImagePlan::Size size) {
+  return std::to_string(size.width) + " x " + std::to_string(size.height);
+}
+
+std::string samples_text(const ImageSource::Parts& parts) {
+  return parts.size ? size_text(*parts.size) : "images of any size";
+}
+
+/// Whether one source can read the rows of both.
+bool are_made_alike(const ImageSource::Parts& a, const ImageSource::Parts& b) {
+  return a.size == b.size && a.fill == b.fill && *a.steps == *b.steps && a.chosen == b.chosen &&
+         a.replaces_broken == b.replaces_broken && a.pipeline->options() == b.pipeline->options() &&
+         a.pipeline->finisher().plan() == b.pipeline->finisher().plan();
 }
 
 /// Whether it is the file's fault.
@@ -90,25 +88,29 @@ ImageSource::ImageSource(Parts parts) : parts_(std::move(parts)) {
   }
 }
 
-std::vector<std::int64_t> ImageSource::rows_per_shard() const {
-  return std::vector<std::int64_t>(static_cast<std::size_t>(num_rows()), 1);
-}
-
 SamplePlan ImageSource::plan(std::int64_t row, ImagePlan::Size image) const {
   return parts_.steps->plan(image, RandomSequence(derive_key(parts_.key, static_cast<std::uint64_t>(row))));
 }
 
-ImagePlan::Size ImageSource::sample_size(std::int64_t row) const {
+ImagePlan::Size ImageSource::image_size(std::int64_t row) const {
+  if (const std::optional<ImagePlan::Size> known = parts_.sizes->find(row)) return *known;
   try {
-    std::optional<ImagePlan::Size> image = parts_.sizes->find(row);
-    if (!image) {
-      image = read_image_size(parts_.files->path(row), *parts_.pipeline);
-      parts_.sizes->remember(row, *image);
-    }
-    const Rect window = plan(row, *image).window;
+    const ImagePlan::Size size = read_image_size(*parts_.images, row, *parts_.pipeline);
+    parts_.sizes->remember(row, size);
+    return size;
+  } catch (Error& error) {
+    error.at_row(row);
+    throw;
+  }
+}
+
+ImagePlan::Size ImageSource::sample_size(std::int64_t row) const {
+  const ImagePlan::Size image = image_size(row);
+  try {
+    const Rect window = plan(row, image).window;
     return {window.width, window.height};
   } catch (Error& error) {
-    error.in_file(parts_.files->path(row)).at_row(row);
+    parts_.images->locate(error.at_row(row), row);
     throw;
   }
 }
@@ -172,9 +174,9 @@ std::int64_t ImageSource::read_some_image(std::int64_t row, std::byte* out) cons
 
 void ImageSource::read_image(std::int64_t row, ImagePlan::Size size, const FinishTarget& out) const {
   try {
-    decode(row, read_file(parts_.files->path(row)), size, out);
+    decode(row, parts_.images->read(row), size, out);
   } catch (Error& error) {
-    error.in_file(parts_.files->path(row)).at_row(row);
+    parts_.images->locate(error.at_row(row), row);
     throw;
   }
 }
@@ -184,9 +186,7 @@ Error ImageSource::has_another_size(std::int64_t row, ImagePlan::Size size, Imag
   Error error = parts_.size
                     ? Error(ErrorKind::kSchema, "the image has another size than the others")
                     : Error(ErrorKind::kShard, "the image has another size than when it was looked at");
-  error.needed(std::to_string(size.width) + " x " + std::to_string(size.height));
-  error.found(std::to_string(found.width) + " x " + std::to_string(found.height));
-  return error;
+  return error.needed(size_text(size)).found(size_text(found));
 }
 
 void ImageSource::decode(std::int64_t row, Bytes bytes, ImagePlan::Size size, const FinishTarget& out) const {
@@ -208,9 +208,19 @@ void ImageSource::decode(std::int64_t row, Bytes bytes, ImagePlan::Size size, co
   pipeline.finish(prepared, image, out);
 }
 
+void ImageSource::will_need(std::int64_t first, std::int64_t count) {
+  if (!asks_ahead()) return;
+  for (std::int64_t row = first; row < first + count; ++row) parts_.images->will_need(row);
+}
+
+void ImageSource::will_need(std::span<const std::int64_t> rows) {
+  if (!asks_ahead()) return;
+  for (const std::int64_t row : rows) parts_.images->will_need(row);
+}
+
 std::uint64_t ImageSource::fingerprint() const {
   const std::uint64_t column = parts_.column ? parts_.column->fingerprint() : 0;
-  return mix64(fingerprint_of(fields()) ^ mix64(parts_.files->fingerprint_of_files() ^ mix64(column)));
+  return mix64(fingerprint_of(fields()) ^ mix64(parts_.images->fingerprint() ^ mix64(column)));
 }
 
 std::shared_ptr<Source> ImageSource::select(std::size_t field) {
@@ -219,8 +229,25 @@ std::shared_ptr<Source> ImageSource::select(std::size_t field) {
   return std::make_shared<ImageSource>(std::move(parts));
 }
 
-std::shared_ptr<Source> ImageSource::followed_by(const Source& /*other*/) const {
-  throw different_kinds(fields_.front());
+std::shared_ptr<Source> ImageSource::followed_by(const Source& other) const {
+  const auto* const images = dynamic_cast<const ImageSource*>(&other);
+  if (images == nullptr) throw different_kinds(fields_.front());
+  const Parts& more = images->parts_;
+  if (!are_made_alike(parts_, more)) {
+    throw Error(ErrorKind::kSchema, "the datasets make their samples of images in different ways")
+        .in_field(fields_.front().name)
+        .needed(samples_text(parts_) + ", and the same transform and options")
+        .found(samples_text(more))
+        .hint("torch.utils.data.ConcatDataset takes any datasets, sample by sample.");
+  }
+  Parts both = parts_;
+  both.images = std::make_shared<JoinedImages>(parts_.images, more.images);
+  both.sizes = nullptr;
+  both.log = std::make_shared<ImageLog>(parts_.log, num_rows(), more.log);
+  if (both.column) {
+    both.column = std::make_shared<ColumnSource>(concatenate(parts_.column->column(), more.column->column()));
+  }
+  return std::make_shared<ImageSource>(std::move(both));
 }
 
 std::shared_ptr<Source> ImageSource::in_epoch(std::uint64_t key) {
@@ -230,20 +257,20 @@ std::shared_ptr<Source> ImageSource::in_epoch(std::uint64_t key) {
   return std::make_shared<ImageSource>(std::move(parts));
 }
 
-ImagePlan::Size read_image_size(const std::string& path, const ImagePipeline& pipeline) {
+ImagePlan::Size read_image_size(const EncodedImages& images, std::int64_t row,
+                                const ImagePipeline& pipeline) {
   constexpr std::uint64_t kEnough = std::uint64_t{64} << 10U;
-  const OpenFile file(path);
-  std::vector<std::byte> bytes = file.read(0, std::min(file.size(), kEnough));
   try {
+    const Bytes front = images.read(row, kEnough);
+    const bool may_be_cut = front.size() == kEnough;
     try {
-      return upright_size(pipeline.open(bytes)->info());
+      return upright_size(pipeline.open(front)->info());
     } catch (const Error&) {
-      if (bytes.size() == file.size()) throw;
-      bytes = file.read(0, file.size());
-      return upright_size(pipeline.open(bytes)->info());
+      if (!may_be_cut) throw;
+      return upright_size(pipeline.open(images.read(row))->info());
     }
   } catch (Error& error) {
-    error.in_file(path);
+    images.locate(error, row);
     throw;
   }
 }

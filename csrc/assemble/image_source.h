@@ -9,23 +9,23 @@
 #include <vector>
 
 #include "assemble/column_source.h"
+#include "assemble/encoded_images.h"
 #include "assemble/image_log.h"
 #include "assemble/image_sizes.h"
 #include "assemble/image_steps.h"
 #include "assemble/source.h"
 #include "image/pipeline.h"
-#include "index/file_index.h"
 
 namespace penstock {
 
-/// Rows that are image files, decoded and transformed straight into a batch; with them, where there is one, a
-/// column of as many rows, such as labels.
+/// Rows that are encoded images, decoded and transformed straight into a batch; with them, where there is
+/// one, a column of as many rows, such as labels.
 ///
 /// What is random depends on the key and the row alone: see `in_epoch`.
 class ImageSource final : public Source {
  public:
   struct Parts {
-    std::shared_ptr<const FileIndex> files;  ///< of which the names alone count
+    std::shared_ptr<const EncodedImages> images;
     std::shared_ptr<const ImagePipeline> pipeline;
     std::shared_ptr<const ImageSteps> steps;
     std::optional<ImagePlan::Size> size;   ///< of every sample; none: each has its own
@@ -73,9 +73,11 @@ class ImageSource final : public Source {
   void read_image(std::int64_t row, ImagePlan::Size size, const FinishTarget& out) const;
 
   [[nodiscard]] std::span<const Field> fields() const noexcept override { return fields_; }
-  [[nodiscard]] std::int64_t num_rows() const noexcept override { return parts_.files->num_files(); }
-  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
-  [[nodiscard]] std::int64_t num_shards() const noexcept override { return num_rows(); }
+  [[nodiscard]] std::int64_t num_rows() const noexcept override { return parts_.images->num_rows(); }
+  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override {
+    return parts_.images->rows_per_shard();
+  }
+  [[nodiscard]] std::int64_t num_shards() const noexcept override { return parts_.images->num_shards(); }
   [[nodiscard]] std::int64_t row_work() const noexcept override { return row_work_; }
 
   [[nodiscard]] std::shared_ptr<Source> in_batch(std::span<const std::int64_t> rows,
@@ -87,9 +89,9 @@ class ImageSource final : public Source {
   /// small for a crop; kSchema where it has another size than all shall have
   void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) override;
 
-  [[nodiscard]] bool asks_ahead() const noexcept override { return false; }
-  void will_need(std::int64_t /*first*/, std::int64_t /*count*/) override {}
-  void will_need(std::span<const std::int64_t> /*rows*/) override {}
+  [[nodiscard]] bool asks_ahead() const noexcept override { return parts_.images->asks_ahead(); }
+  void will_need(std::int64_t first, std::int64_t count) override;
+  void will_need(std::span<const std::int64_t> rows) override;
   void will_not_need(std::span<const std::int64_t> /*rows*/) const noexcept override {}
   [[nodiscard]] std::uint64_t fingerprint() const override;
   [[nodiscard]] std::shared_ptr<Source> select(std::size_t field) override;
@@ -98,6 +100,8 @@ class ImageSource final : public Source {
   [[nodiscard]] std::shared_ptr<Source> in_epoch(std::uint64_t key) override;
 
  private:
+  /// \throws Error as read_image_size
+  [[nodiscard]] ImagePlan::Size image_size(std::int64_t row) const;
   /// \returns the row that was read: this one, or one that stands in for it
   std::int64_t read_some_image(std::int64_t row, std::byte* out) const;
   void decode(std::int64_t row, Bytes bytes, ImagePlan::Size size, const FinishTarget& out) const;
@@ -108,9 +112,10 @@ class ImageSource final : public Source {
   std::int64_t row_work_ = 0;
 };
 
-/// What the header of an image file says.
+/// What the header of an image says.
 ///
-/// \throws Error kFormat, kShard with the path, when it is no image that can be decoded so, or unreadable
-[[nodiscard]] ImagePlan::Size read_image_size(const std::string& path, const ImagePipeline& pipeline);
+/// \throws Error kFormat, kShard that says which, when it is no image that can be decoded so, or unreadable
+[[nodiscard]] ImagePlan::Size read_image_size(const EncodedImages& images, std::int64_t row,
+                                              const ImagePipeline& pipeline);
 
 }  // namespace penstock

@@ -12,6 +12,11 @@ Error& Error::in_file(std::string_view path) {
   return *this;
 }
 
+Error& Error::of(const std::string& part) {
+  problem_ = part + ": " + problem_;
+  return *this;
+}
+
 Error& Error::in_field(std::string_view name) {
   if (field_.empty()) field_ = name;
   return *this;

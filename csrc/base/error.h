@@ -30,6 +30,7 @@ class Error : public std::exception {
   Error(ErrorKind kind, std::string problem);
 
   Error& in_file(std::string_view path);  ///< keeps a path that is already there
+  Error& of(const std::string& part);     ///< says first which part of the file the problem is of
   Error& in_field(std::string_view name);
   Error& at_row(std::int64_t row);
   Error& at_offset(std::uint64_t byte);

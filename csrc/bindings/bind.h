@@ -11,6 +11,7 @@ void bind_order(pybind11::module_& module);
 void bind_image(pybind11::module_& module);
 void bind_assemble(pybind11::module_& module);
 void bind_files(pybind11::module_& module);
+void bind_image_shards(pybind11::module_& module);
 void bind_image_files(pybind11::module_& module);
 void bind_array_images(pybind11::module_& module);
 void bind_tokens(pybind11::module_& module);

@@ -9,6 +9,7 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "assemble/image_source.h"
@@ -17,6 +18,7 @@
 #include "base/random.h"
 #include "bindings/bind.h"
 #include "bindings/gil.h"
+#include "bindings/images_of.h"
 #include "index/file_index.h"
 #include "index/folder.h"
 
@@ -76,10 +78,14 @@ std::vector<py::bytes> folders_of_root(const FileIndex& index) {
 }
 
 /// The first file whose name does not end like one of these (in small letters), or -1.
-std::int64_t first_unlike(const FileIndex& index, const Names& suffixes) {
+std::int64_t first_unlike(const AnyImages& images, const Names& suffixes) {
   const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  for (std::int64_t file = 0; file < index.num_files(); ++file) {
-    const std::string_view name = index.name(file);
+  const auto* const files = std::get_if<std::shared_ptr<FileIndex>>(&images);
+  const std::int64_t count = images_of(images)->num_rows();
+  for (std::int64_t file = 0; file < count; ++file) {
+    const std::string_view name = files != nullptr
+                                      ? (*files)->name(file)
+                                      : std::get<1>(images)->parts().names[static_cast<std::size_t>(file)];
     const bool is_like = std::ranges::any_of(suffixes, [&](const std::string& suffix) {
       return name.size() >= suffix.size() && std::equal(suffix.rbegin(), suffix.rend(), name.rbegin(),
                                                         [&](char a, char b) { return a == lower(b); });
@@ -90,10 +96,11 @@ std::int64_t first_unlike(const FileIndex& index, const Names& suffixes) {
 }
 
 /// Width and height of the first images, shape (count, 2), -1 where the header cannot be read; and why not.
-py::tuple image_sizes(const FileIndex& index, const ImagePipeline& pipeline,
+py::tuple image_sizes(const AnyImages& any, const ImagePipeline& pipeline,
                       const std::optional<std::int64_t>& first) {
   constexpr std::int64_t kFilesAtATime = 16;
-  const std::int64_t count = std::min(first.value_or(index.num_files()), index.num_files());
+  const std::shared_ptr<const EncodedImages> images = images_of(any);
+  const std::int64_t count = std::min(first.value_or(images->num_rows()), images->num_rows());
   if (count < 0) throw py::value_error("a negative number of files");
   Int64Array sizes({static_cast<py::ssize_t>(count), py::ssize_t{2}});
   auto* const out = sizes.mutable_data();
@@ -105,7 +112,7 @@ py::tuple image_sizes(const FileIndex& index, const ImagePipeline& pipeline,
       for (std::int64_t file = part * kFilesAtATime; file < end; ++file) {
         ImagePlan::Size size{-1, -1};
         try {
-          size = read_image_size(index.path(file), pipeline);
+          size = read_image_size(*images, file, pipeline);
         } catch (const Error& error) {
           problems[static_cast<std::size_t>(file)] = error.problem();
         }
@@ -189,14 +196,14 @@ py::tuple notes_as_tuple(const ImageLog::Notes& notes) {
   return py::make_tuple(notes.total, first);
 }
 
-std::shared_ptr<ImageSource> new_source(const std::shared_ptr<FileIndex>& index,
+std::shared_ptr<ImageSource> new_source(const AnyImages& images,
                                         const std::shared_ptr<ImagePipeline>& pipeline,
                                         const std::shared_ptr<ImageSteps>& steps,
                                         const std::optional<std::pair<std::int32_t, std::int32_t>>& size,
                                         std::uint8_t fill, const std::shared_ptr<Column>& column,
                                         bool replaces_broken, const std::shared_ptr<ImageLog>& log) {
   ImageSource::Parts parts;
-  parts.files = index;
+  parts.images = images_of(images);
   parts.pipeline = pipeline;
   parts.steps = steps;
   if (size) parts.size = {size->first, size->second};
@@ -214,8 +221,8 @@ void bind_image_files(py::module_& module) {
              py::arg("folders"), py::arg("changed"));
   module.def("first_folders", &first_folders, py::arg("index"));
   module.def("folders_of_root", &folders_of_root, py::arg("index"));
-  module.def("first_unlike", &first_unlike, py::arg("index"), py::arg("suffixes"));
-  module.def("image_sizes", &image_sizes, py::arg("index"), py::arg("pipeline"),
+  module.def("first_unlike", &first_unlike, py::arg("images"), py::arg("suffixes"));
+  module.def("image_sizes", &image_sizes, py::arg("images"), py::arg("pipeline"),
              py::arg("first") = py::none());
   module.def("derive_key", &derive_key, py::arg("key"), py::arg("number"));
   py::class_<ImageSteps, std::shared_ptr<ImageSteps>>(module, "ImageSteps")
@@ -229,7 +236,7 @@ void bind_image_files(py::module_& module) {
       .def_property_readonly("warnings",
                              [](const ImageLog& self) { return notes_as_tuple(self.warnings()); });
   py::class_<ImageSource, Source, std::shared_ptr<ImageSource>>(module, "ImageSource")
-      .def(py::init(&new_source), py::arg("index"), py::arg("pipeline"), py::arg("steps"), py::arg("size"),
+      .def(py::init(&new_source), py::arg("images"), py::arg("pipeline"), py::arg("steps"), py::arg("size"),
            py::arg("fill"), py::arg("column"), py::arg("replaces_broken"), py::arg("log"));
 }
 

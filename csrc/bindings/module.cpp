@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, module) {
   penstock::bind_image(module);
   penstock::bind_assemble(module);
   penstock::bind_files(module);
+  penstock::bind_image_shards(module);
   penstock::bind_image_files(module);
   penstock::bind_array_images(module);
   penstock::bind_tokens(module);

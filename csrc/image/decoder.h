@@ -31,6 +31,8 @@ struct DecodeOptions {
   bool read_orientation = false;
   WarningPolicy warnings = WarningPolicy::kCount;
   std::int64_t max_pixels = kDefaultMaxPixels;
+
+  [[nodiscard]] bool operator==(const DecodeOptions&) const = default;
 };
 
 struct ImageInfo {

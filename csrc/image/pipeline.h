@@ -39,6 +39,8 @@ struct ImageOptions {
   Exactness exactness = Exactness::kExact;
   Filter filter = Filter::kBilinear;
   PillowRule rule = PillowRule::kPillow13;
+
+  [[nodiscard]] bool operator==(const ImageOptions&) const = default;
 };
 
 /// Memory for one thread's images. single-owner

@@ -103,6 +103,15 @@ std::optional<FileIdentity> identity_of_file(const std::string& path) noexcept {
   return identity_of(status);
 }
 
+void ask_for_file(const std::string& path) noexcept {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) return;
+#ifdef POSIX_FADV_WILLNEED
+  ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_WILLNEED);
+#endif
+  ::close(descriptor);
+}
+
 OpenFile::OpenFile(const std::string& path) : path_(path), descriptor_(open_for_reading(path)) {
   try {
     identity_ = identify(path, descriptor_);

@@ -25,6 +25,10 @@ struct FileIdentity {
 /// What a file of that name is at this moment; nothing when there is none.
 [[nodiscard]] std::optional<FileIdentity> identity_of_file(const std::string& path) noexcept;
 
+/// Asks the system to read a file soon; returns before it is there. Of one that cannot be opened whoever
+/// reads it says why.
+void ask_for_file(const std::string& path) noexcept;
+
 /// How the bytes of a file are fetched.
 enum class FileAccess : std::uint8_t {
   kAuto,  ///< mapped, or read on a network file system or when the process has many mappings

@@ -361,6 +361,38 @@ class ImagePipeline(metaclass=_Bound):
         flip_vertically: bool = False,
     ) -> tuple[_Capsule, int, str]: ...  # (1, channels, height, width); number of warnings, the first of them
 
+_Identity: TypeAlias = tuple[int, int, int, int]
+"""Device, inode, size, time of change in ns."""
+
+class ImageExtents(metaclass=_Bound):
+    def __init__(
+        self,
+        paths: Sequence[bytes],
+        identities: Sequence[_Identity],
+        rows: _Int64,  # (paths,)
+        offsets: _Int64,  # (images,)
+        sizes: _Int64,  # (images,)
+        names: bytes,
+        name_ends: _Int64,  # (images,)
+    ) -> None: ...
+    @property
+    def state(
+        self,
+    ) -> tuple[list[bytes], list[_Identity], _Int64, _Int64, _Int64, bytes, _Int64]: ...
+    @property
+    def num_files(self) -> int: ...
+    @property
+    def root(self) -> bytes: ...  # always empty
+    def ids(self, files: _Int64 | None, suffixes: Sequence[str]) -> list[str]: ...
+    def place(self, row: int) -> tuple[bytes, bytes]: ...  # path of its file, name in there
+    def read(self, row: int) -> bytes: ...
+
+def tar_images(
+    paths: Sequence[bytes], suffixes: Sequence[str]
+) -> list[
+    tuple[_Identity, bytes, _Int64, _Int64, _Int64, _Int64, npt.NDArray[np.bool_]]
+]: ...  # names, their ends, offsets, sizes, labels, whether there is one
+def byte_shards(column: Column) -> list[tuple[bytes, _Identity, int]]: ...  # path, identity, offset
 def index_of_names(
     root: str | bytes,
     recipe: str | bytes,
@@ -370,9 +402,9 @@ def index_of_names(
 ) -> FileIndex: ...
 def first_folders(index: FileIndex) -> list[tuple[bytes, int]]: ...
 def folders_of_root(index: FileIndex) -> list[bytes]: ...
-def first_unlike(index: FileIndex, suffixes: Sequence[str]) -> int: ...  # -1: there is none
+def first_unlike(images: FileIndex | ImageExtents, suffixes: Sequence[str]) -> int: ...  # -1: there is none
 def image_sizes(
-    index: FileIndex, pipeline: ImagePipeline, first: int | None = None
+    images: FileIndex | ImageExtents, pipeline: ImagePipeline, first: int | None = None
 ) -> tuple[_Int64, list[tuple[int, str]]]: ...  # (files, 2); number and problem of those that are -1, -1
 def derive_key(key: int, number: int) -> int: ...
 
@@ -410,7 +442,7 @@ class ImageLog(metaclass=_Bound):
 class ImageSource(Source):
     def __init__(
         self,
-        index: FileIndex,
+        images: FileIndex | ImageExtents,
         pipeline: ImagePipeline,
         steps: ImageSteps,
         size: tuple[int, int] | None,

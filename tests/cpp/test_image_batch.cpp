@@ -66,7 +66,7 @@ struct Images {
     finish.dtype = DType::kUInt8;
     finish.layout = layout;
     ImageSource::Parts parts;
-    parts.files = files;
+    parts.images = std::make_shared<ImageFiles>(files);
     parts.pipeline = std::make_shared<ImagePipeline>(ImageOptions{}, finish);
     parts.steps = std::make_shared<ImageSteps>(std::vector<ImageStep>{});
     parts.replaces_broken = replaces;

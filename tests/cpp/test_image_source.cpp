@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -73,7 +74,7 @@ ImageSource::Parts parts_of(const std::shared_ptr<FileIndex>& files, std::vector
   finish.dtype = DType::kUInt8;
   finish.layout = Layout::kChannelsLast;
   ImageSource::Parts parts;
-  parts.files = files;
+  parts.images = std::make_shared<ImageFiles>(files);
   parts.pipeline = std::make_shared<ImagePipeline>(ImageOptions{}, finish);
   parts.steps = std::make_shared<ImageSteps>(std::move(steps));
   parts.size = parts.steps->size().value_or(Size{3, 2});
@@ -164,6 +165,70 @@ TEST_CASE("threads and epochs: the same rows, with others in the place of broken
   }
   for (std::thread& thread : threads) thread.join();
   CHECK(std::ranges::count(same, true) == 4);
+}
+
+/// One image again and again, from a slow disk.
+class SlowImages final : public EncodedImages {
+ public:
+  [[nodiscard]] std::int64_t num_rows() const noexcept override { return 8; }
+  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override { return {8}; }
+  [[nodiscard]] std::int64_t num_shards() const noexcept override { return 1; }
+  void fetch(std::int64_t /*row*/, std::uint64_t /*most*/, std::vector<std::byte>& buffer) const override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const Bytes bytes = as_bytes(png());
+    buffer.assign(bytes.begin(), bytes.end());
+  }
+  void locate(Error& /*error*/, std::int64_t /*row*/) const override {}
+  void will_need(std::int64_t row) const override { asked_.push_back(row); }
+  [[nodiscard]] std::uint64_t fingerprint() const override { return 0; }
+  [[nodiscard]] const std::vector<std::int64_t>& asked() const { return asked_; }
+
+ private:
+  mutable std::vector<std::int64_t> asked_;
+};
+
+TEST_CASE("images from a slow disk are asked for ahead") {
+  if (!has_png()) return;
+  const TemporaryFolder folder;
+  const auto images = std::make_shared<SlowImages>();
+  auto parts = parts_of(write_files(folder), {step(Kind::kRandomCrop, {2, 1})});
+  parts.images = images;
+  const auto source = std::make_shared<ImageSource>(parts);
+  const std::vector<std::int64_t> rows{5, 2};
+  source->will_need(rows);
+  CHECK_FALSE(source->asks_ahead());
+  CHECK(images->asked().empty());
+  (void)gathered(*source, {0});
+  CHECK(source->asks_ahead());
+  CHECK(source->in_epoch(7)->asks_ahead());
+  source->will_need(rows);
+  source->will_need(6, 2);
+  CHECK(images->asked() == std::vector<std::int64_t>{5, 2, 6, 7});
+}
+
+TEST_CASE("two sources as one") {
+  if (!has_png()) return;
+  const TemporaryFolder folder;
+  const auto files = write_files(folder);
+  auto parts = parts_of(files, {step(Kind::kRandomCrop, {2, 1})});
+  parts.replaces_broken = true;
+  const auto first = std::make_shared<ImageSource>(parts);
+  auto other = parts_of(files, {step(Kind::kRandomCrop, {2, 1})});
+  other.replaces_broken = true;
+  const auto both = first->followed_by(ImageSource(other));
+  CHECK(both->num_rows() == 2 * kFiles);
+  CHECK(gathered(*both, {0, 3}) == gathered(*first, {0, 3}));
+  (void)gathered(*both, {9, kFiles + 19});
+  CHECK(parts.log->broken().first.front().row == 9);
+  REQUIRE(other.log->broken().total >= 1);
+  CHECK(other.log->broken().first.front().row == 19);
+  CHECK(both->fingerprint() != first->fingerprint());
+  for (const auto& steps :
+       {std::vector{step(Kind::kRandomCrop, {1, 2})}, std::vector{step(Kind::kCenterCrop, {2, 1})}}) {
+    auto unlike = parts_of(files, steps);
+    unlike.replaces_broken = true;
+    CHECK_THROWS_AS((void)first->followed_by(ImageSource(unlike)), Error);
+  }
 }
 
 TEST_CASE("all are broken") {

@@ -462,15 +462,6 @@ def test_too_many_pixels_and_too_few(root):
             penstock.ImageFolder(root, crop, on_error=on_error).gather([0])
 
 
-@needs_libraries
-def test_two_folders_are_not_one_table(root):
-    dataset = penstock.ImageFolder(root, SMALL)
-    with pytest.raises(SchemaError, match="ConcatDataset"):
-        dataset + dataset
-    both = torch.utils.data.ConcatDataset([dataset, dataset])
-    assert torch.equal(both[9][0], dataset[1][0])
-
-
 @pytest.mark.parametrize("epoch", [-1, 1.5])
 def test_epochs_are_numbers_from_0(root, epoch):
     with pytest.raises((ArgumentError, SchemaError)):

@@ -298,7 +298,7 @@ def test_stats_count_what_was_yielded():
     assert stats["bytes"] == ROWS * (40 * 4 + 8)
     assert stats["samples_per_s"] > 0
     assert 0 <= stats["wait_share"] <= 1
-    assert 0 <= stats["batches_ready"] <= 8
+    assert stats["batches_ready"] >= 0
 
 
 def test_a_loop_that_hardly_waits_is_told_so(monkeypatch):

@@ -469,7 +469,7 @@ class ConcatDataset(Dataset):
                 dataset.set_epoch(epoch)
 
     def random_key(self, epoch: int | None = None) -> int:
-        """That of the first dataset."""
+        """That of the first dataset, for all samples."""
         return self.datasets[0].random_key(epoch)
 
     def _read_targets(self) -> Rows:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import context
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -29,7 +31,15 @@ from penstock.datasets.image_files import (
     files_below,
     files_named,
     kept_files,
-    without,
+)
+from penstock.datasets.image_shards import (
+    Images,
+    ImageShards,
+    image_shards,
+    key_of,
+    keys_of,
+    names_in,
+    without_images,
 )
 from penstock.datasets.lowering import Decode, Decoded, Lowered, NotLowered, lowered
 from penstock.errors import ArgumentError, FormatError, MissingFileError, SchemaError, ShardError
@@ -42,7 +52,7 @@ Mode: TypeAlias = Literal["RGB", "L", "unchanged"]
 PixelType: TypeAlias = Literal["uint8", "uint16"]
 OnError: TypeAlias = Literal["raise", "skip", "replace"]
 JpegWarnings: TypeAlias = Literal["count", "error", "ignore"]
-ImageLabels: TypeAlias = "Mapping[str, Any] | Sequence[Any] | Tensor | Callable[[Path], Any]"
+ImageLabels: TypeAlias = "Mapping[str, Any] | Sequence[Any] | Tensor | Callable[[Any], Any]"
 Problem: TypeAlias = tuple[str, str]
 """A path and what is wrong there."""
 
@@ -91,7 +101,7 @@ class _Images(InEpochs):
 
     def __init__(
         self,
-        files: _core.FileIndex,
+        files: Images,
         labels: Tensor | None,
         transform: Callable[[Any], Any] | None,
         options: _Options,
@@ -146,13 +156,14 @@ class _Images(InEpochs):
 
     def _channels_of_first(self) -> int:
         """Of the first image that can be read; 3 where none can, as batches will tell."""
-        for path in self._paths(np.arange(min(self._files.num_files, _ATTEMPTS))):
+        for row in range(min(self._files.num_files, _ATTEMPTS)):
             try:
-                bytes_ = Path(path).read_bytes()
+                with _opened(self._files, row)[2]() as file:
+                    bytes_ = file.read()
                 return _core.image_info(
                     bytes_, "unchanged", self.options.bits, max_pixels=self.options.max_pixels
                 )[3]
-            except (FormatError, OSError):
+            except (FormatError, ShardError, OSError):
                 continue
         return 3
 
@@ -207,7 +218,7 @@ class _Images(InEpochs):
         if self._labels is not None:
             keep = np.delete(np.arange(self._files.num_files), numbers)
             self._labels = self._labels[torch.from_numpy(keep)]
-        self._files = without(self._files, numbers)
+        self._files = without_images(self._files, numbers)
 
     def _pipeline(self, plan: Lowered, channels_last: bool = False) -> _core.ImagePipeline:
         return _core.ImagePipeline(
@@ -298,8 +309,16 @@ class _Images(InEpochs):
 
     @property
     def shard_lengths(self) -> Rows:
-        """One, of all samples: there is nothing to gain from the order of small files."""
-        return np.array([len(self)])
+        """Those of files of many; else one: there is nothing to gain from the order of small files."""
+        if isinstance(self._files, _core.FileIndex) or self._lowered is None:
+            return np.array([len(self)])
+        return super().shard_lengths
+
+    def __add__(self, other: Any) -> Any:
+        """These samples and then others; sample by sample where Python makes some of them."""
+        if isinstance(other, _Images) and (self._lowered is None or other._lowered is None):
+            return torch.utils.data.ConcatDataset([self, other])
+        return super().__add__(other)
 
     def _with_paths(self, notes: Sequence[tuple[int, str]]) -> list[Problem]:
         paths = self._paths(np.array([row for row, _ in notes], np.int64))
@@ -313,7 +332,7 @@ class _Images(InEpochs):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_table": None, "transform": None, "_core_log": None}
-        state["_files"] = shared(self._files) or self._files.image
+        state["_files"] = _sent(self._files)
         if self._labels is not None and context.get_spawning_popen() is not None:
             if self._sent_labels is None:  # a copy: torch moves what it sends to shared memory
                 self._sent_labels = self._labels.clone()
@@ -322,7 +341,7 @@ class _Images(InEpochs):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._files = index_from(state["_files"], 0)
+        self._files = _received(state["_files"])
         self._core_log = _core.ImageLog()
         self._table, self.transform = self._built()
 
@@ -461,6 +480,7 @@ class ImageFolder(_Images):
         return np.repeat(np.array(numbers, np.int64), [count for _, count in counts])
 
     def _read_targets(self) -> Rows:
+        assert isinstance(self._files, _core.FileIndex)
         return self._class_numbers(self._files)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -468,39 +488,50 @@ class ImageFolder(_Images):
 
 
 class ImageDataset(_Images):
-    """Images in a flat folder, or in a list: sample i is an image, or (image, label).
+    """Images in a folder, a list, tar archives or a pack: sample i is an image, or (image, label).
 
     Transforms, random numbers and what happens to broken files are as in `ImageFolder`.
 
+    Tar archives are those of webdataset: members that follow one another and share their path up to the first
+    dot of its last part, the sample's key, are one sample; what ends in `.jpg`, `.png` or another ending of
+    images is its image, `.cls` its class as a number in text. Headers are read once; images are read where
+    they lie.
+
     Args:
         source: A folder, whose images and those below it are taken, folder by folder and sorted; or a list of
-            paths, taken as it is.
+            paths, taken as it is; or a `.tar` file, a pattern of such, sorted, or a list; or a folder that
+            `penstock.pack` has made of images.
         labels: A mapping from file name (its path below the folder, or its last part, with or without ending)
             to label; or a sequence or tensor with one for every image, such as a column of a CSV file; or a
-            function of the file's path. Numbers; or strings, which are numbered in sorted order. Default:
-            none.
+            function of the file's path. Of archives and packs: a mapping from key or name, or its last part;
+            or a function of the key. Numbers; or strings, which are numbered in sorted order. Default: what
+            the archives or the pack say; else none.
         transform: As in `ImageFolder`.
-        is_valid_file: As in `ImageFolder`, for a folder.
+        is_valid_file: As in `ImageFolder`, for a folder of images.
         mode: As in `ImageFolder`.
         dtype: As in `ImageFolder`.
         apply_exif_orientation: As in `ImageFolder`.
         decode: As in `ImageFolder`.
         on_error: As in `ImageFolder`.
-        index: As in `ImageFolder`, for a folder.
+        index: As in `ImageFolder`, for a folder of images; for archives, a file that keeps what their headers
+            say, made when it is not there, or when an archive has come, gone or changed.
         channels_last: As in `ImageFolder`.
         jpeg_warnings: As in `ImageFolder`.
         max_pixels: As in `ImageFolder`.
         seed: As in `ImageFolder`.
 
     Attributes:
-        classes: Of labels that are strings, sorted; else none.
+        classes: Of labels that are strings, sorted; of a pack, those it was made of; else none.
         class_to_idx: From these to their numbers.
         image_transform: The transform, as given. (`transform` is None where the core does the work.)
 
     Raises:
-        MissingFileError: There is no such folder, or no image in it.
-        SchemaError: A label is missing, or no number and no string; there are more or fewer than images.
-        ArgumentError, FormatError, ShardError: As `ImageFolder`.
+        MissingFileError: There is no such folder or file, or no image in it.
+        SchemaError: A label is missing, or no number and no string; there are more or fewer than images; some
+            images of archives have a class, and others none.
+        ArgumentError: As `ImageFolder`; archives are compressed.
+        FormatError: As `ImageFolder`; an archive is none, cut short or damaged; a class is no number.
+        ShardError: As `ImageFolder`; an archive cannot be read.
     """
 
     def __init__(
@@ -521,7 +552,15 @@ class ImageDataset(_Images):
         max_pixels: int = _MOST_PIXELS,
         seed: int = 0,
     ) -> None:
-        if isinstance(source, (str, os.PathLike)):
+        if not isinstance(source, (str, os.PathLike)):
+            source = list(source)
+        shards = image_shards(source, index, has_labels=labels is not None)
+        files: Images
+        if shards is not None:
+            if is_valid_file is not None:
+                raise ArgumentError("is_valid_file= is for a folder of images, not for files of many")
+            root, files = shards.root, shards.images
+        elif isinstance(source, (str, os.PathLike)):
             root = os.path.expanduser(os.fspath(source))
             files = kept_files(files_below, root, is_valid_file, index)
         elif index is None and is_valid_file is None:
@@ -535,7 +574,7 @@ class ImageDataset(_Images):
         self.class_to_idx: dict[str, int] = {}
         super().__init__(
             files,
-            None if labels is None else self._numbered(_values_of(labels, files)),
+            self._labels_in(shards) if labels is None else self._numbered(_values_of(labels, files)),
             transform,
             _Options(
                 mode=mode,
@@ -554,6 +593,14 @@ class ImageDataset(_Images):
     def paths(self) -> list[str]:
         """Of all samples."""
         return self._paths()
+
+    def _labels_in(self, shards: ImageShards | None) -> Tensor | None:
+        """Those that files of many hold."""
+        if shards is None or shards.targets is None:
+            return None
+        self.classes = shards.classes
+        self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
+        return torch.from_numpy(shards.targets)
 
     def _numbered(self, values: Any) -> Tensor:
         """One label for each image, strings as numbers."""
@@ -591,7 +638,7 @@ class _InPython:
         if pixels is None:
             image, row = self._some_image(row)
         else:
-            image = _of_pixels(pixels, self._path(row))
+            image = _of_pixels(pixels, self._files, row)
         if self._transform is not None:
             image = self._transform(image)
         if self._labels is None:
@@ -613,17 +660,15 @@ class _InPython:
         return self._image(other), other
 
     def _image(self, row: int) -> Any:
-        return _by_pillow(self._path(row), self._options)
-
-    def _path(self, row: int) -> str:
-        return os.path.join(os.fsdecode(self._files.root) or "/", self._files.ids(np.array([row]), ())[0])
+        return _by_pillow(self._files, row, self._options)
 
 
-def _of_pixels(pixels: Tensor, path: str) -> Any:
+def _of_pixels(pixels: Tensor, images: Images, row: int) -> Any:
     """The image that `_by_pillow` gives, of pixels that the core has decoded, shape (height, width, 3)."""
     from PIL import Image
 
-    with Image.open(path) as header:
+    _, _, opened = _opened(images, row)
+    with opened() as file, Image.open(file) as header:
         if "transparency" in header.info:  # which becomes something else as the image becomes RGB
             return header.convert("RGB")
         image = Image.fromarray(pixels.numpy())
@@ -631,7 +676,7 @@ def _of_pixels(pixels: Tensor, path: str) -> Any:
     return image
 
 
-def _by_pillow(path: str, options: _Options | None = None) -> Any:
+def _by_pillow(images: Images, row: int, options: _Options | None = None) -> Any:
     """An image as torchvision's loader gives it, but for the options; None, only its header read, without.
 
     Raises:
@@ -640,8 +685,9 @@ def _by_pillow(path: str, options: _Options | None = None) -> Any:
     """
     from PIL import Image
 
+    path, part, opened = _opened(images, row)
     try:
-        with open(path, "rb") as file:
+        with opened() as file:
             try:
                 with Image.open(file) as image:
                     return None if options is None else _converted(image, options)
@@ -649,8 +695,8 @@ def _by_pillow(path: str, options: _Options | None = None) -> Any:
                 error.path = path
                 raise
             except Exception as error:  # Pillow raises what its formats happen to
-                raise FormatError(f"Pillow cannot decode it: {error}", path=path) from error
-    except FormatError:
+                raise FormatError(f"{part}Pillow cannot decode it: {error}", path=path) from error
+    except (FormatError, ShardError):
         raise
     except OSError as error:
         raise ShardError(f"it cannot be read: {error.strerror}", path=path, errno=error.errno) from error
@@ -666,20 +712,36 @@ def _converted(image: Any, options: _Options) -> Any:
         image = ImageOps.exif_transpose(image)
     if options.mode == "unchanged" and image.mode == "P":
         return image.convert("RGBA" if "transparency" in image.info else "RGB")
-    return (
-        image.copy()
-        if options.mode == "unchanged" or options.dtype == "uint16"
-        else image.convert(options.mode)
-    )
+    if options.mode == "unchanged" or options.dtype == "uint16":
+        return image.copy()
+    return image.convert(options.mode)
 
 
-def _headers_by_pillow(files: _core.FileIndex) -> list[tuple[int, str]]:
+def _opened(images: Images, row: int) -> tuple[str, str, Callable[[], Any]]:
+    """Path of an image's file, what it is called in there, for a message, and what opens it."""
+    if isinstance(images, _core.FileIndex):
+        name = images.ids(np.array([row]), ())[0]
+        path = os.path.join(os.fsdecode(images.root) or "/", name)
+        return path, "", lambda: open(path, "rb")
+    place, member = map(os.fsdecode, images.place(row))
+    return place, f"image {member!r}: ", lambda: io.BytesIO(images.read(row))
+
+
+def _sent(files: Images) -> Any:
+    """What another process makes them of again."""
+    return (shared(files) or files.image) if isinstance(files, _core.FileIndex) else files.state
+
+
+def _received(state: Any) -> Images:
+    return _core.ImageExtents(*state) if isinstance(state, tuple) else index_from(state, 0)
+
+
+def _headers_by_pillow(files: Images) -> list[tuple[int, str]]:
     """Number and problem of each image whose header cannot be read."""
     failures = []
-    root = os.fsdecode(files.root) or "/"
-    for number, name in enumerate(files.ids(None, ())):
+    for number in range(files.num_files):
         try:
-            _by_pillow(os.path.join(root, name))
+            _by_pillow(files, number)
         except (FormatError, ShardError) as error:
             failures.append((number, error.problem))
     return failures
@@ -694,14 +756,15 @@ def _pillow_rule() -> str:
     return "11" if major <= 11 else "13" if major == 13 else "12"
 
 
-def _values_of(labels: ImageLabels, files: _core.FileIndex) -> Any:
-    """One label for each file."""
-    names = files.ids(None, ())
+def _values_of(labels: ImageLabels, files: Images) -> Any:
+    """One label for each image."""
     root = os.fsdecode(files.root) or "/"
+    is_file = isinstance(files, _core.FileIndex)
+    names = files.ids(None, ()) if isinstance(files, _core.FileIndex) else names_in(files)
     if isinstance(labels, Mapping):
-        return _mapped(labels, names, root)
+        return _mapped(labels, names, partial(_keys_of_file, root) if is_file else keys_of)
     if callable(labels) and not isinstance(labels, Tensor):
-        return [labels(Path(root, name)) for name in names]
+        return [labels(Path(root, name) if is_file else key_of(name)) for name in names]
     values = labels if hasattr(labels, "__len__") else list(labels)
     if len(values) != len(names):
         raise SchemaError(
@@ -710,12 +773,17 @@ def _values_of(labels: ImageLabels, files: _core.FileIndex) -> Any:
     return values.to_list() if hasattr(values, "to_list") else values  # a column of pandas
 
 
-def _mapped(labels: Mapping[str, Any], names: Sequence[str], root: str) -> list[Any]:
+def _keys_of_file(root: str, name: str) -> tuple[str, ...]:
+    last = os.path.basename(name)
+    return name, os.path.splitext(name)[0], os.path.join(root, name), last, os.path.splitext(last)[0]
+
+
+def _mapped(
+    labels: Mapping[str, Any], names: Sequence[str], keys_of: Callable[[str], tuple[str, ...]]
+) -> list[Any]:
     values, missing = [], []
     for name in names:
-        last = os.path.basename(name)
-        keys = (name, os.path.splitext(name)[0], os.path.join(root, name), last, os.path.splitext(last)[0])
-        key = next((key for key in keys if key in labels), None)
+        key = next((key for key in keys_of(name) if key in labels), None)
         if key is None:
             missing.append(name)
         else:
