@@ -23,6 +23,8 @@ _AT_LEAST = 4  # images that are decoded together: the memory of twice as many i
 class NumberedImages(Table):
     """A table whose first field is the number of an image; single rows come with its pixels.
 
+    Not in worker processes, which have one thread each: there Pillow takes less time.
+
     Args:
         core: The numbers, and other fields.
         structure: Of its samples.
@@ -35,6 +37,8 @@ class NumberedImages(Table):
 
     def rows(self, indices: Any) -> Sequence[Sequence[Any]]:
         """For each field its rows, one by one; the first are (number, pixels), as `_Decoded` has them."""
+        if get_worker_info() is not None:
+            return super().rows(indices)
         numbers, *others = super().rows(indices)
         return [_Decoded(self._images, [int(number) for number in numbers]), *others]
 
@@ -48,8 +52,7 @@ class _Decoded(Sequence["tuple[int, Tensor | None]"]):
     def __init__(self, images: Table, numbers: list[int]) -> None:
         self._images = images
         self._numbers = numbers
-        self._in_worker = get_worker_info() is not None
-        self._length = max(_AT_LEAST, 1 if self._in_worker else get_num_threads())
+        self._length = max(_AT_LEAST, get_num_threads())
         self._part = -1
         self._pixels: list[Tensor | None] = []
         self._ahead: tuple[int, Underway] | None = None
@@ -61,7 +64,7 @@ class _Decoded(Sequence["tuple[int, Tensor | None]"]):
         part, place = divmod(i, self._length)
         if part != self._part:
             self._pixels, self._part = self._decoded(part), part
-            if not self._in_worker and (part + 1) * self._length < len(self):
+            if (part + 1) * self._length < len(self):
                 self._ahead = part + 1, self._images.begin(self._numbers_of(part + 1), layout=_LIST)
         return self._numbers[i], self._pixels[place]
 

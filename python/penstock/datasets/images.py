@@ -357,8 +357,9 @@ class ImageFolder(_Images):
     `PILToTensor`, `ToImage`, `ToDtype`, `ConvertImageDtype` and `Normalize`; with at most one resize,
     bilinear or bicubic and before the image becomes a tensor. (Where torchvision scales by multiplying with
     1/255, as `v2.ToDtype` does, the core divides: the last bit of a float may differ.) Any other transform,
-    and none, is called with a Pillow image, one sample after the other, as in torchvision: `explain()` says
-    why, and so does a message of the logger "penstock".
+    and none, is called with a Pillow image, one sample after the other, as in torchvision; outside of worker
+    processes the core's threads decode those that come next meanwhile. `explain()` says why, and so does a
+    message of the logger "penstock".
 
     Where the transform leaves images of different sizes, a batch comes padded, with the sizes behind it, or
     as a list: see `Collate`. Places in a batch are known from the files' headers.
