@@ -291,3 +291,10 @@ def test_a_file_that_is_cut_is_a_shard_error(tmp_path, rows):
     os.truncate(tmp_path / "rows.npy", 4096)
     with pytest.raises(penstock.ShardError, match="rows"):
         dataset.gather([0, rows - 1] * 40)
+
+
+def test_no_rows_and_no_pixels():
+    none = penstock.TensorDataset(IMAGES[:0], transform={0: AUGMENT})
+    assert none.gather([])[0].shape == (0, 3, 12, 12)
+    with pytest.raises(penstock.SchemaError, match="these rows are no images"):
+        penstock.TensorDataset(IMAGES[:, :, :0], transform={0: T.Compose([T.CenterCrop(5)])})
