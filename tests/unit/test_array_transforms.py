@@ -335,3 +335,12 @@ def test_no_rows_and_no_pixels():
     assert none.gather([])[0].shape == (0, 3, 12, 12)
     with pytest.raises(penstock.SchemaError, match="these rows are no images"):
         penstock.TensorDataset(IMAGES[:, :, :0], transform={0: T.Compose([T.CenterCrop(5)])})
+
+
+def test_what_is_drawn_at_random_is_not_packed(dataset, tmp_path):
+    with pytest.raises(penstock.SchemaError, match="with a transform cannot be packed"):
+        penstock.pack(dataset, tmp_path / "packed")
+    middle = penstock.TensorDataset(IMAGES, transform={0: T.Compose([T.CenterCrop(8)])})
+    penstock.pack(middle, tmp_path / "packed")
+    packed = penstock.ShardDataset(tmp_path / "packed")
+    assert torch.equal(packed.gather([3])[0], IMAGES[3:4, :, 4:12, 6:14])
