@@ -58,10 +58,12 @@ void put(std::uint32_t sample, std::int64_t bytes, std::byte* out) noexcept {
   std::memcpy(out, bytes == 1 ? static_cast<const void*>(&narrow) : &wide, static_cast<std::size_t>(bytes));
 }
 
-/// The bytes a page behind a row, which the processor would not fetch by itself.
-void prefetch_ahead(const std::uint8_t* row, std::int64_t bytes) noexcept {
+/// The bytes a page behind a row whose pixels lie close, which the processor would not fetch by itself.
+void prefetch_ahead(const std::uint8_t* row, std::int32_t width, std::int64_t pixel_step) noexcept {
   constexpr std::int64_t kPage = 4096;
   constexpr std::int64_t kLine = 64;
+  constexpr std::int64_t kClose = 4;
+  const std::int64_t bytes = pixel_step <= kClose ? width * pixel_step : 0;
   for (std::int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(row + kPage + at, 0, 2);
 }
 
@@ -157,7 +159,7 @@ void Finisher::run(const SampleView& in, bool flip_horizontally, bool flip_verti
   for (std::int32_t round = 0; round < rounds; ++round, tables.data += tables.bytes) {
     for (std::int32_t y = 0; y < in.height; ++y) {
       row.pixels = in.row(flip_vertically ? in.height - 1 - y : y) + round * in.steps.channel;
-      prefetch_ahead(row.pixels, in.width * in.steps.pixel);
+      prefetch_ahead(row.pixels, in.width, in.steps.pixel);
       if (flip_horizontally) row.pixels += (in.width - 1) * in.steps.pixel;
       row.out = out.data + y * out.row_bytes + round * row.out_channel_step;
       finish(row, tables);

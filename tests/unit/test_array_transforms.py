@@ -182,6 +182,43 @@ def test_rows_of_two_dimensions():
     assert torch.equal(shown.gather(range(30))[0], (gray[:, None].float().div(255) - 0.5) / 0.5)
 
 
+def torchvisions(name, **attributes):
+    """An object as torchvision's v2 would have it, as far as one can tell without torchvision."""
+    it = type(name, (), {"__module__": "torchvision.transforms.v2._some"})()
+    vars(it).update(attributes)
+    return it
+
+
+def test_torchvisions_are_taken_on_too():
+    crop = torchvisions("RandomCrop", size=[12, 12], padding=None, pad_if_needed=False)
+    parts = [
+        torchvisions("ToImage"),
+        crop,
+        torchvisions("RandomHorizontalFlip", p=0.5),
+        torchvisions("ToDtype", dtype=torch.float32, scale=True),
+        torchvisions("Normalize", mean=MEAN, std=STD),
+    ]
+    dataset = penstock.TensorDataset(IMAGES, transform={0: torchvisions("Compose", transforms=parts)})
+    assert torch.equal(
+        in_epoch(dataset)[0], in_epoch(penstock.TensorDataset(IMAGES, transform={0: AUGMENT}))[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "transforms", "why"),
+    [
+        ((3, 9, 9), [torchvisions("PILToTensor")], "PILToTensor: the row is a tensor already"),
+        ((3, 9, 9), [T.ToTensor(), T.ToTensor()], "ToTensor: the row is a tensor already"),
+        ((3, 9, 9), [T.Grayscale()], "Grayscale: it comes after"),
+        ((9, 9), [T.ToDtype(torch.float32), T.Normalize([1], [1])], "Normalize: rows of two dimensions"),
+        ((9, 9, 9), [T.CenterCrop(5)], "1 to 4 channels, not 9"),
+    ],
+)
+def test_what_the_core_does_not_take_on_of_rows(shape, transforms, why):
+    rows = torch.zeros(4, *shape, dtype=torch.uint8)
+    assert why in penstock.TensorDataset(rows, transform={0: T.Compose(transforms)}).explain()
+
+
 # --- in Python ---------------------------------------------------------------------------------------------
 
 
@@ -291,3 +328,19 @@ def test_a_file_that_is_cut_is_a_shard_error(tmp_path, rows):
     os.truncate(tmp_path / "rows.npy", 4096)
     with pytest.raises(penstock.ShardError, match="rows"):
         dataset.gather([0, rows - 1] * 40)
+
+
+def test_no_rows_and_no_pixels():
+    none = penstock.TensorDataset(IMAGES[:0], transform={0: AUGMENT})
+    assert none.gather([])[0].shape == (0, 3, 12, 12)
+    with pytest.raises(penstock.SchemaError, match="these rows are no images"):
+        penstock.TensorDataset(IMAGES[:, :, :0], transform={0: T.Compose([T.CenterCrop(5)])})
+
+
+def test_what_is_drawn_at_random_is_not_packed(dataset, tmp_path):
+    with pytest.raises(penstock.SchemaError, match="with a transform cannot be packed"):
+        penstock.pack(dataset, tmp_path / "packed")
+    middle = penstock.TensorDataset(IMAGES, transform={0: T.Compose([T.CenterCrop(8)])})
+    penstock.pack(middle, tmp_path / "packed")
+    packed = penstock.ShardDataset(tmp_path / "packed")
+    assert torch.equal(packed.gather([3])[0], IMAGES[3:4, :, 4:12, 6:14])
