@@ -75,20 +75,6 @@ std::vector<py::bytes> folders_of_root(const FileIndex& index) {
   return names;
 }
 
-/// The first file whose name does not end like one of these (in small letters), or -1.
-std::int64_t first_unlike(const FileIndex& index, const Names& suffixes) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  for (std::int64_t file = 0; file < index.num_files(); ++file) {
-    const std::string_view name = index.name(file);
-    const bool is_like = std::ranges::any_of(suffixes, [&](const std::string& suffix) {
-      return name.size() >= suffix.size() && std::equal(suffix.rbegin(), suffix.rend(), name.rbegin(),
-                                                        [&](char a, char b) { return a == lower(b); });
-    });
-    if (!is_like) return file;
-  }
-  return -1;
-}
-
 /// Width and height of every image, shape (files, 2), -1 where the header cannot be read; and why not.
 py::tuple image_sizes(const FileIndex& index, const ImagePipeline& pipeline) {
   constexpr std::int64_t kFilesAtATime = 16;
@@ -212,7 +198,6 @@ void bind_image_files(py::module_& module) {
              py::arg("folders"), py::arg("changed"));
   module.def("first_folders", &first_folders, py::arg("index"));
   module.def("folders_of_root", &folders_of_root, py::arg("index"));
-  module.def("first_unlike", &first_unlike, py::arg("index"), py::arg("suffixes"));
   module.def("image_sizes", &image_sizes, py::arg("index"), py::arg("pipeline"));
   module.def("derive_key", &derive_key, py::arg("key"), py::arg("number"));
   py::class_<ImageSteps, std::shared_ptr<ImageSteps>>(module, "ImageSteps")

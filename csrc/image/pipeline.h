@@ -37,6 +37,7 @@ struct ImageOptions {
   Exactness exactness = Exactness::kExact;
   Filter filter = Filter::kBilinear;
   PillowRule rule = PillowRule::kPillow13;
+  ImageOpener other = nullptr;  ///< for what the core does not decode itself
 };
 
 /// Memory for one thread's images. single-owner

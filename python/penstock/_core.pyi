@@ -1,6 +1,6 @@
 """The compiled core. Not public: use the package."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias, TypedDict, overload
 
 import numpy as np
@@ -303,6 +303,13 @@ _Rect: TypeAlias = tuple[int, int, int, int]
 _Pixels: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 """(height, width, channels); 1 to 4 channels."""
 
+def set_image_opener(
+    opener: Callable[
+        [bytes, str, int, bool], tuple[int, int, int, bool, int, Callable[[int, int, int, int], bytes]] | None
+    ],
+) -> None: ...  # (data, mode, bits, orientation): see penstock.pillow.open_image
+def close_image_opener() -> None: ...  # for ever; returns when no thread is in it
+def use_image_libraries(uses: bool) -> None: ...  # for tests
 def resize_pixels(
     pixels: _Pixels,
     width: int,
@@ -364,7 +371,6 @@ def index_of_names(
 ) -> FileIndex: ...
 def first_folders(index: FileIndex) -> list[tuple[bytes, int]]: ...
 def folders_of_root(index: FileIndex) -> list[bytes]: ...
-def first_unlike(index: FileIndex, suffixes: Sequence[str]) -> int: ...  # -1: there is none
 def image_sizes(
     index: FileIndex, pipeline: ImagePipeline
 ) -> tuple[_Int64, list[tuple[int, str]]]: ...  # (files, 2); number and problem of those that are -1, -1

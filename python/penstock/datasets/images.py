@@ -20,7 +20,6 @@ from penstock.datasets.base import Dataset, Rows
 from penstock.datasets.files import require_choice
 from penstock.datasets.folder import few, index_from, shared
 from penstock.datasets.image_files import (
-    DECODED,
     IsValid,
     class_files,
     files_below,
@@ -103,10 +102,6 @@ class _Images(Dataset):
         """Finds what the core is to do, or why it cannot."""
         if self.image_transform is None:
             return "there is no transform: samples are Pillow images"
-        if not (_core.BUILD["jpeg"] and _core.BUILD["png"]):
-            return "this build has no libjpeg-turbo or no libspng"
-        if (odd := _core.first_unlike(self._files, DECODED)) >= 0:
-            return f"the core does not decode {os.fsdecode(self._files.ids(np.array([odd]), ())[0])}"
         try:
             plan = lowered(self.image_transform, self.decode)
         except NotLowered as why:
@@ -240,12 +235,8 @@ class _Images(Dataset):
             Width and height of the images that can be read, shape (images, 2), int64; path and reason of the
             others.
         """
-        if _core.BUILD["jpeg"] and _core.BUILD["png"]:
-            sizes, failures = _core.image_sizes(self._files, _core.ImagePipeline())
-            sizes = sizes[sizes[:, 0] > 0]
-        else:
-            sizes, failures = np.empty((0, 2), np.int64), _headers_by_pillow(self._files)
-        return sizes, self._with_paths(failures)
+        sizes, failures = _core.image_sizes(self._files, _core.ImagePipeline())
+        return sizes[sizes[:, 0] > 0], self._with_paths(failures)
 
     @property
     def warnings(self) -> list[Problem]:
@@ -291,8 +282,9 @@ class ImageFolder(_Images):
 
     torchvision's `ImageFolder` (its arguments, attributes, order and errors), with the work done by the core:
     files are read, decoded, cropped, resized, flipped, normalised and laid out by its threads, straight into
-    the batch, with the pixels that Pillow would give. For that the files must be JPEG or PNG, and the
-    transform one that the core knows: `penstock.transforms`, or torchvision's (v1 or v2) `Compose` of
+    the batch, with the pixels that Pillow would give. JPEG and PNG it decodes itself (see `show_config`); for
+    other formats, such as WebP, its threads call Pillow, and do the rest. For that the transform must be one
+    that the core knows: `penstock.transforms`, or torchvision's (v1 or v2) `Compose` of
     `Resize`, `CenterCrop`, `RandomCrop`, `RandomResizedCrop`, flips, `Pad`, `Grayscale`, `ToTensor`,
     `PILToTensor`, `ToImage`, `ToDtype`, `ConvertImageDtype` and `Normalize`; with at most one resize,
     bilinear or bicubic and before the image becomes a tensor, and all results of one size. (Where
