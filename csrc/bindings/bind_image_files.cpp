@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "bindings/bind.h"
+#include "bindings/color_changes.h"
 #include "bindings/gil.h"
 #include "index/file_index.h"
 #include "index/folder.h"
@@ -107,14 +108,15 @@ py::tuple image_sizes(const FileIndex& index, const ImagePipeline& pipeline) {
 
 // --- steps -----------------------------------------------------------------------------------------------
 
-/// kind, (width, height), longest, (left, top, right, bottom), pads if needed, scale, ratio, probability
-using StepTuple =
-    std::tuple<std::string, std::pair<std::int32_t, std::int32_t>, std::int32_t, std::array<std::int32_t, 4>,
-               bool, std::array<double, 2>, std::array<double, 2>, double>;
+/// kind, (width, height), longest, (left, top, right, bottom), pads if needed, scale, ratio, probability,
+/// colors
+using StepTuple = std::tuple<std::string, std::pair<std::int32_t, std::int32_t>, std::int32_t,
+                             std::array<std::int32_t, 4>, bool, std::array<double, 2>, std::array<double, 2>,
+                             double, std::array<std::array<double, 2>, 4>>;
 
 ImageStep::Kind kind_named(const std::string& name) {
   using Kind = ImageStep::Kind;
-  static constexpr std::array<std::pair<const char*, Kind>, 8> kKinds{
+  static constexpr std::array<std::pair<const char*, Kind>, 10> kKinds{
       {{"resize", Kind::kResize},
        {"resize shorter", Kind::kResizeShorter},
        {"center crop", Kind::kCenterCrop},
@@ -122,7 +124,9 @@ ImageStep::Kind kind_named(const std::string& name) {
        {"random resized crop", Kind::kRandomResizedCrop},
        {"pad", Kind::kPad},
        {"flip horizontally", Kind::kFlipHorizontally},
-       {"flip vertically", Kind::kFlipVertically}}};
+       {"flip vertically", Kind::kFlipVertically},
+       {"jitter colors", Kind::kJitterColors},
+       {"gray", Kind::kGray}}};
   const auto* const found = std::ranges::find(kKinds, name, [](const auto& each) { return each.first; });
   if (found != kKinds.end()) return found->second;
   throw Error(ErrorKind::kArgument, "there is no such step").found(name);
@@ -131,7 +135,8 @@ ImageStep::Kind kind_named(const std::string& name) {
 std::shared_ptr<ImageSteps> new_steps(const std::vector<StepTuple>& tuples) {
   std::vector<ImageStep> steps;
   steps.reserve(tuples.size());
-  for (const auto& [kind, size, longest, padding, pads_if_needed, scale, ratio, probability] : tuples) {
+  for (const auto& [kind, size, longest, padding, pads_if_needed, scale, ratio, probability, colors] :
+       tuples) {
     steps.push_back({kind_named(kind),
                      {size.first, size.second},
                      longest,
@@ -139,7 +144,8 @@ std::shared_ptr<ImageSteps> new_steps(const std::vector<StepTuple>& tuples) {
                      pads_if_needed,
                      scale,
                      ratio,
-                     probability});
+                     probability,
+                     colors});
   }
   return std::make_shared<ImageSteps>(std::move(steps));
 }
@@ -152,7 +158,7 @@ std::optional<std::pair<std::int32_t, std::int32_t>> size_of(const ImageSteps& s
 
 py::tuple as_tuple(const Rect& rect) { return py::make_tuple(rect.x, rect.y, rect.width, rect.height); }
 
-/// crop, (width, height) of the resize, visible, window, flips horizontally, flips vertically
+/// crop, (width, height) of the resize, visible, window, flips horizontally, flips vertically, colors
 py::tuple plan(const ImageSteps& steps, std::int32_t width, std::int32_t height, std::uint64_t key,
                std::int64_t row) {
   if (width < 1 || height < 1) throw Error(ErrorKind::kArgument, "an image has a pixel or more each way");
@@ -162,7 +168,7 @@ py::tuple plan(const ImageSteps& steps, std::int32_t width, std::int32_t height,
   const py::object size =
       plan.resize ? py::object(py::make_tuple(plan.resize->width, plan.resize->height)) : py::none();
   return py::make_tuple(crop, size, as_tuple(plan.visible), as_tuple(plan.window), plan.flip_horizontally,
-                        plan.flip_vertically);
+                        plan.flip_vertically, changes_as_list(plan.colors));
 }
 
 // --- rows ------------------------------------------------------------------------------------------------

@@ -332,6 +332,10 @@ def decode_image(
     max_pixels: int = ...,
     crop: _Rect | None = None,
 ) -> tuple[_Pixels, int, str]: ...  # pixels, number of warnings, the first of them
+def change_colors(
+    pixels: npt.NDArray[np.uint8],  # (height, width, 1 or 3)
+    changes: Sequence[tuple[str, float]],  # "brightness", "contrast", "saturation", "hue", "gray"; factor
+) -> npt.NDArray[np.uint8]: ...
 
 class ImagePipeline(metaclass=_Bound):
     def __init__(
@@ -385,8 +389,10 @@ _Step: TypeAlias = tuple[
     tuple[float, float],
     tuple[float, float],
     float,
+    Sequence[tuple[float, float]],
 ]
-"""Kind, width and height, longest, left top right bottom, pads if needed, scale, ratio, probability."""
+"""Kind, width and height, longest, left top right bottom, pads if needed, scale, ratio, probability; least and
+most of brightness, contrast, saturation and hue."""
 
 class ImageSteps(metaclass=_Bound):
     def __init__(self, steps: Sequence[_Step]) -> None: ...
@@ -397,8 +403,8 @@ class ImageSteps(metaclass=_Bound):
     def plan(
         self, width: int, height: int, key: int, row: int
     ) -> tuple[
-        _Rect | None, tuple[int, int] | None, _Rect, _Rect, bool, bool
-    ]: ...  # crop, resize, visible, window, flips horizontally, vertically
+        _Rect | None, tuple[int, int] | None, _Rect, _Rect, bool, bool, list[tuple[str, float]]
+    ]: ...  # crop, resize, visible, window, flips horizontally, vertically, changes of colors
 
 class ImageLog(metaclass=_Bound):
     def __init__(self) -> None: ...

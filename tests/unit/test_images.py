@@ -23,6 +23,7 @@ needs_libraries = pytest.mark.skipif(
 
 SMALL = T.Compose([T.Resize((8, 9)), T.ToTensor()])
 RANDOM = T.Compose([T.RandomResizedCrop(8), T.ToTensor()])
+NO_COLORS = ((1, 1), (1, 1), (1, 1), (0, 0))
 
 
 def tenfold(image):
@@ -473,16 +474,16 @@ def test_epochs_are_numbers_from_0(root, epoch):
 )
 def test_steps_that_cannot_be(step, match):
     with pytest.raises(ArgumentError, match=match):
-        _core.ImageSteps([step])
+        _core.ImageSteps([(*step, NO_COLORS)])
 
 
 def test_steps_that_are_not_one_resize():
     resize = ("resize", (5, 5), 0, (0, 0, 0, 0), False, (0.0, 1.0), (1.0, 1.0), 0.0)
     with pytest.raises(ArgumentError, match="not one crop and one resize"):
-        _core.ImageSteps([resize, resize])
+        _core.ImageSteps([(*resize, NO_COLORS)] * 2)
     longer = ("resize shorter", (5, 5), 0, (0, 0, 0, 0), False, (0.0, 1.0), (1.0, 1.0), 0.0)
     with pytest.raises(ArgumentError, match="too large"):
-        _core.ImageSteps([longer]).plan(1, 2**24, 0, 0)
+        _core.ImageSteps([(*longer, NO_COLORS)]).plan(1, 2**24, 0, 0)
     border = ("pad", (0, 0), 0, (2**24,) * 4, False, (0.0, 1.0), (1.0, 1.0), 0.0)
     with pytest.raises(ArgumentError, match="too large"):
-        _core.ImageSteps([border]).plan(1, 1, 0, 0)
+        _core.ImageSteps([(*border, NO_COLORS)]).plan(1, 1, 0, 0)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from penstock.transforms import border_of
+from penstock.transforms import border_of, changes_of
 
 __all__ = ["Decode", "Lowered", "NotLowered", "lowered"]
 
@@ -22,10 +22,12 @@ Step: TypeAlias = tuple[
     tuple[float, float],
     tuple[float, float],
     float,
+    tuple[tuple[float, float], ...],
 ]
 """As `_core.ImageSteps` takes it."""
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+_NO_COLORS = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 _FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", 2: "bilinear", 3: "bicubic"}
 
 
@@ -107,6 +109,7 @@ class _Lowering:
         self.stage = "image"
         self.fills: set[int] = set()
         self.resizes_whole = True  # whether a resize may still come
+        self.moves_pixels = True  # whether anything else but a flip may
 
     def done(self) -> Lowered:
         if self.stage == "image":
@@ -202,9 +205,31 @@ class _Lowering:
         self.add("flip vertically", probability=float(it.p))
         self.resizes_whole = False
 
+    def color_jitter(self, it: Any, probability: float = 1.0) -> None:
+        self.before_colors()
+        self.add("jitter colors", probability=probability, colors=changes_of(it))
+
+    def random_grayscale(self, it: Any) -> None:
+        self.before_colors()
+        if self.result.channels == 3:
+            self.add("gray", probability=float(it.p))
+
+    def before_colors(self) -> None:
+        if self.stage != "image":
+            raise NotLowered("torch changes a tensor's colors otherwise than Pillow: put it before ToTensor")
+        self.moves_pixels = False
+
+    def random_apply(self, it: Any) -> None:
+        parts = list(it.transforms)
+        if len(parts) != 1 or _name_of(parts[0]) != "ColorJitter":
+            raise NotLowered("it is of something else than one ColorJitter")
+        self.color_jitter(parts[0], float(it.p))
+
     def grayscale(self, it: Any) -> None:
-        if self.stage != "image" or any("resize" in step[0] for step in self.result.steps):
-            raise NotLowered("it comes after a resize, or after the image has become a tensor")
+        if self.stage != "image" or not self.moves_pixels or any("resize" in s[0] for s in self.result.steps):
+            raise NotLowered(
+                "it comes after a resize or a change of colors, or after the image has become a tensor"
+            )
         self.result.mode, self.result.channels = "L", it.num_output_channels
 
     def add(
@@ -218,8 +243,11 @@ class _Lowering:
         scale: tuple[float, float] = (0.0, 1.0),
         ratio: tuple[float, float] = (1.0, 1.0),
         probability: float = 0.0,
+        colors: tuple[tuple[float, float], ...] = _NO_COLORS,
     ) -> None:
-        step = (kind, size, longest, padding, pads_if_needed, scale, ratio, probability)
+        if kind in _MOVES and not self.moves_pixels:
+            raise NotLowered("it comes after a change of colors")
+        step = (kind, size, longest, padding, pads_if_needed, scale, ratio, probability, colors)
         self.result.steps.append(step)
 
     # --- what they become -------------------------------------------------------------------------------
@@ -264,6 +292,9 @@ class _Lowering:
         """Of what the core makes anyway."""
 
 
+_MOVES = ("resize", "resize shorter", "center crop", "random crop", "random resized crop", "pad")
+
+
 def _two(size: Any) -> tuple[int, int]:
     if isinstance(size, int):
         return size, size
@@ -273,13 +304,16 @@ def _two(size: Any) -> tuple[int, int]:
 
 _TAKERS: dict[str, Callable[[_Lowering, Any], None]] = {
     "CenterCrop": _Lowering.center_crop,
+    "ColorJitter": _Lowering.color_jitter,
     "ConvertImageDtype": _Lowering.to_dtype,
     "Grayscale": _Lowering.grayscale,
     "Identity": _Lowering.nothing,
     "Normalize": _Lowering.normalize,
     "PILToTensor": _Lowering.to_pixels,
     "Pad": _Lowering.pad,
+    "RandomApply": _Lowering.random_apply,
     "RandomCrop": _Lowering.random_crop,
+    "RandomGrayscale": _Lowering.random_grayscale,
     "RandomHorizontalFlip": _Lowering.flip_horizontally,
     "RandomResizedCrop": _Lowering.random_resized_crop,
     "RandomVerticalFlip": _Lowering.flip_vertically,
