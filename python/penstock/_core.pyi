@@ -391,8 +391,8 @@ _Step: TypeAlias = tuple[
     float,
     Sequence[tuple[float, float]],
 ]
-"""Kind, width and height, longest, left top right bottom, pads if needed, scale, ratio, probability; least and
-most of brightness, contrast, saturation and hue."""
+"""Kind, width and height, longest, left top right bottom, pads if needed, scale, ratio, probability; least
+and most of brightness, contrast, saturation and hue."""
 
 class ImageSteps(metaclass=_Bound):
     def __init__(self, steps: Sequence[_Step]) -> None: ...

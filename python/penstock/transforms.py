@@ -284,8 +284,8 @@ class ColorJitter(_Transform):
     """Change brightness, contrast, saturation and hue at random, in any order; of Pillow images.
 
     Args:
-        brightness: The factor is from max(0, 1 - brightness) to 1 + brightness; or its least and most, from 0.
-            Default: 0, no change.
+        brightness: The factor is from max(0, 1 - brightness) to 1 + brightness; or its least and most, from
+            0. Default: 0, no change.
         contrast: Likewise.
         saturation: Likewise.
         hue: The turn is from -hue to hue, 0.5 being half of the circle; or its least and most. Default: 0.

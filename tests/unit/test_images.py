@@ -145,6 +145,21 @@ def test_the_slow_path_says_why(root, caplog):
     assert isinstance(caught.value.__cause__, TypeError)
 
 
+def test_what_a_loop_that_waits_is_told(root, monkeypatch):
+    def report(**options):
+        loader = penstock.DataLoader(penstock.ImageFolder(root, **options), 1)
+        for _ in loader:
+            pass
+        return loader.report()
+
+    monkeypatch.setattr(_core, "num_processors", lambda: 1)
+    assert 'only decode="fast" (of JPEG files' in report(transform=SMALL)
+    assert "only smaller image files would help" in report(transform=SMALL, decode="fast")
+    assert "use num_workers; images are loaded one by one in Python, because" in report(transform=tenfold)
+    monkeypatch.setitem(_core.BUILD, "jpeg", "")
+    assert "a build with libjpeg-turbo and libspng, where now Pillow decodes, " in report(transform=SMALL)
+
+
 def test_without_a_transform_samples_are_pillow_images(root):
     image, target = penstock.ImageFolder(root)[6]
     assert (image.mode, image.size, target) == ("RGB", (30, 20), 1)

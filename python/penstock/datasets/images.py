@@ -98,6 +98,15 @@ class _Images(Dataset):
             return f"{type(self).__name__}: images are decoded and transformed by the core"
         return f"{type(self).__name__}: images are loaded one by one in Python, because {self._why_slow}"
 
+    def what_helps(self) -> str:
+        """What would make samples cheaper where decoding is what takes the time; for `DataLoader.report`."""
+        helps = "smaller image files"
+        if self.decode == "exact" and self._lowered is not None:
+            helps = f'decode="fast" (of JPEG files that are resized) or {helps}'
+        if not (_core.BUILD["jpeg"] and _core.BUILD["png"]):
+            helps = f"a build with libjpeg-turbo and libspng, where now Pillow decodes, {helps}"
+        return helps
+
     def _choose(self) -> str | None:
         """Finds what the core is to do, or why it cannot."""
         if self.image_transform is None:
@@ -285,7 +294,8 @@ class ImageFolder(_Images):
     the batch, with the pixels that Pillow would give. JPEG and PNG it decodes itself (see `show_config`); for
     other formats, such as WebP, its threads call Pillow, and do the rest. For that the transform must be one
     that the core knows: `penstock.transforms`, or torchvision's (v1 or v2) `Compose` of
-    `Resize`, `CenterCrop`, `RandomCrop`, `RandomResizedCrop`, flips, `Pad`, `Grayscale`, `ToTensor`,
+    `Resize`, `CenterCrop`, `RandomCrop`, `RandomResizedCrop`, flips, `Pad`, `Grayscale`, `ColorJitter`
+    (also in a `RandomApply`) and `RandomGrayscale` behind them, `ToTensor`,
     `PILToTensor`, `ToImage`, `ToDtype`, `ConvertImageDtype` and `Normalize`; with at most one resize,
     bilinear or bicubic and before the image becomes a tensor, and all results of one size. (Where
     torchvision scales by multiplying with 1/255, as `v2.ToDtype` does, the core divides: the last bit of a
@@ -312,7 +322,8 @@ class ImageFolder(_Images):
         channels_last: Samples are (height, width, channels), not (channels, height, width). Of native ones.
             Default: False.
         jpeg_warnings: What to do where libjpeg warns of corrupt data that it went on after: "count" it (see
-            `warnings`), take it for an "error", or "ignore" it. Of native samples. Default: "count".
+            `warnings`), take it for an "error", or "ignore" it. Of native samples; where Pillow decodes, it
+            does not tell of them. Default: "count".
         max_pixels: Images with more are refused before any memory is taken. Of native samples; Pillow has its
             own limit. Default: Pillow's.
         seed: Of what is random. Default: 0.
