@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -33,6 +35,8 @@ ColorChange change_from(const std::pair<std::string, double>& change) {
   if (found == kKinds.end()) {
     throw Error(ErrorKind::kArgument, "there is no such change of colors").found(change.first);
   }
+  const double most = found->second == Kind::kHue ? 1.0 : std::numeric_limits<double>::max();
+  if (!(std::abs(change.second) <= most)) throw Error(ErrorKind::kArgument, "no such factor is possible");
   return {found->second, change.second};
 }
 
@@ -46,6 +50,7 @@ Pixels changed(const Pixels& pixels, const std::vector<std::pair<std::string, do
     throw Error(ErrorKind::kSchema, "these are no pixels").needed("uint8, (height, width, 1 or 3)");
   }
   std::vector<ColorChange> all;
+  all.reserve(changes.size());
   for (const auto& each : changes) all.push_back(change_from(each));
   Pixels result({pixels.shape(0), pixels.shape(1), pixels.shape(2)});
   const std::uint8_t* const from = pixels.data();

@@ -57,8 +57,11 @@ std::int64_t sum_of_samples(const std::uint8_t* samples, std::int32_t count) noe
   return sum;
 }
 
-/// Half away from zero. \pre value >= 0, and no double just below a half: none of 2^24 that occur is
-std::int32_t rounded(double value) noexcept { return static_cast<std::int32_t>(value + 0.5); }
+/// As Python rounds int(value + 0.5), and C's round but for the double just below a half, which does not
+/// occur here. \pre value >= 0
+std::int32_t rounded(double value) noexcept {
+  return static_cast<std::int32_t>(value + 0.5);  // NOLINT(bugprone-incorrect-roundings)
+}
 
 std::int32_t one_if(bool is) noexcept { return is ? 1 : 0; }
 
@@ -70,8 +73,10 @@ void turn_hues(Block& block, std::int32_t turn) noexcept {
     const std::int32_t red = block.red[i];
     const std::int32_t green = block.green[i];
     const std::int32_t blue = block.blue[i];
-    const std::int32_t value = std::max(red, std::max(green, blue));
-    const std::int32_t spread = value - std::min(red, std::min(green, blue));
+    const std::int32_t warm_most = std::max(red, green);
+    const std::int32_t warm_least = std::min(red, green);
+    const std::int32_t value = std::max(warm_most, blue);
+    const std::int32_t spread = value - std::min(warm_least, blue);
     const auto divisor = static_cast<float>(std::max(spread, 1));
     const double from_red = static_cast<float>(value - red) / divisor;
     const double from_green = static_cast<float>(value - green) / divisor;
@@ -133,7 +138,7 @@ std::int32_t mean_gray(const PixelView& pixels) noexcept {
                                      : sum_of_grays(pixels.row(y), pixels.width);
   }
   const auto count = static_cast<double>(std::int64_t{pixels.width} * pixels.height);
-  return static_cast<std::int32_t>(static_cast<double>(sum) / count + 0.5);
+  return rounded(static_cast<double>(sum) / count);
 }
 
 void blend_all(const PixelView& pixels, std::int32_t from, float factor) noexcept {
@@ -143,7 +148,8 @@ void blend_all(const PixelView& pixels, std::int32_t from, float factor) noexcep
 
 void change(const PixelView& pixels, const ColorChange& change) noexcept {
   using Kind = ColorChange::Kind;
-  const auto factor = static_cast<float>(change.factor);
+  constexpr double kLargest = 3e38;  // so that nothing times it is nothing
+  const auto factor = static_cast<float>(std::clamp(change.factor, -kLargest, kLargest));
   if (change.kind == Kind::kBrightness) return blend_all(pixels, 0, factor);
   if (change.kind == Kind::kContrast) return blend_all(pixels, mean_gray(pixels), factor);
   if (pixels.type.channels == 1) return;

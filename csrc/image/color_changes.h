@@ -25,7 +25,8 @@ struct ColorChange {
 
 /// Makes the changes in place, one after the other. Pillow's pixels to the byte.
 ///
-/// \pre 1 or 3 channels of 8 bits; one channel is gray, which has no saturation and no hue
+/// \pre finite factors, of a hue from -1 to 1; 1 or 3 channels of 8 bits; one channel is gray, which has no
+/// saturation and no hue
 void change_colors(const PixelView& pixels, std::span<const ColorChange> changes) noexcept;
 
 }  // namespace penstock

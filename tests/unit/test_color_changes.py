@@ -73,6 +73,11 @@ def test_what_cannot_be():
     pixels = photograph(5, 5)
     with pytest.raises(ArgumentError, match="no such change"):
         _core.change_colors(pixels, [("taste", 1)])
+    for change in (("hue", 1.1), ("hue", float("nan")), ("contrast", float("inf"))):
+        with pytest.raises(ArgumentError, match="no such factor"):
+            _core.change_colors(pixels, [change])
+    black = np.zeros((3, 3, 3), np.uint8)
+    assert not _core.change_colors(black, [("brightness", 1e300)]).any()
     with pytest.raises(SchemaError, match="no pixels"):
         _core.change_colors(photograph(5, 5, 4), [])
 
