@@ -15,9 +15,6 @@ import penstock
 from penstock import _core
 from penstock import transforms as T
 
-pytestmark = pytest.mark.skipif(
-    not (_core.BUILD["jpeg"] and _core.BUILD["png"]), reason="needs a build with libjpeg-turbo and libspng"
-)
 transforms = importlib.import_module("penstock.transforms")
 
 MASK = 2**64 - 1

@@ -153,6 +153,7 @@ def test_what_a_loop_that_waits_is_told(root, monkeypatch):
         return loader.report()
 
     monkeypatch.setattr(_core, "num_processors", lambda: 1)
+    monkeypatch.setattr(_core, "BUILD", {**_core.BUILD, "jpeg": "one", "png": "one"})
     assert 'only decode="fast" (of JPEG files' in report(transform=SMALL)
     assert "only smaller image files would help" in report(transform=SMALL, decode="fast")
     assert "use num_workers; images are loaded one by one in Python, because" in report(transform=tenfold)

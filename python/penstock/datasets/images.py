@@ -100,12 +100,11 @@ class _Images(Dataset):
 
     def what_helps(self) -> str:
         """What would make samples cheaper where decoding is what takes the time; for `DataLoader.report`."""
-        helps = "smaller image files"
-        if self.decode == "exact" and self._lowered is not None:
-            helps = f'decode="fast" (of JPEG files that are resized) or {helps}'
         if not (_core.BUILD["jpeg"] and _core.BUILD["png"]):
-            helps = f"a build with libjpeg-turbo and libspng, where now Pillow decodes, {helps}"
-        return helps
+            return "a build with libjpeg-turbo and libspng, where now Pillow decodes, or smaller image files"
+        if self.decode == "exact" and self._lowered is not None:
+            return 'decode="fast" (of JPEG files that are resized) or smaller image files'
+        return "smaller image files"
 
     def _choose(self) -> str | None:
         """Finds what the core is to do, or why it cannot."""
