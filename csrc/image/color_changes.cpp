@@ -146,6 +146,9 @@ void blend_all(const PixelView& pixels, std::int32_t from, float factor) noexcep
   for (std::int32_t y = 0; y < pixels.height; ++y) blend_samples(pixels.row(y), count, from, factor);
 }
 
+/// Of 256 parts of the circle, cut off towards 0 as torchvision does.
+std::int32_t turn_of(double factor) noexcept { return static_cast<std::int32_t>(factor * 255.0) & 255; }
+
 void change(const PixelView& pixels, const ColorChange& change) noexcept {
   using Kind = ColorChange::Kind;
   constexpr double kLargest = 3e38;  // so that nothing times it is nothing
@@ -153,10 +156,9 @@ void change(const PixelView& pixels, const ColorChange& change) noexcept {
   if (change.kind == Kind::kBrightness) return blend_all(pixels, 0, factor);
   if (change.kind == Kind::kContrast) return blend_all(pixels, mean_gray(pixels), factor);
   if (pixels.type.channels == 1) return;
-  const std::int32_t turn = static_cast<std::int32_t>(change.factor * 255.0) & 255;
   for (std::int32_t y = 0; y < pixels.height; ++y) {
     if (change.kind == Kind::kHue) {
-      turn_hues_of_row(pixels.row(y), pixels.width, turn);
+      turn_hues_of_row(pixels.row(y), pixels.width, turn_of(change.factor));
     } else {
       blend_with_gray(pixels.row(y), pixels.width, change.kind == Kind::kGray ? 0.0F : factor);
     }
