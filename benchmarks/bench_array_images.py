@@ -35,8 +35,12 @@ Draws = list[tuple[int, int, bool]]
 Batch = Callable[[Any, Draws], Tensor]
 
 _STEP = (0, (0, 0, 0, 0), False, (0.0, 1.0), (1.0, 1.0))
+_NO_COLORS = ((1, 1), (1, 1), (1, 1), (0, 0))
 STEPS = _core.ImageSteps(
-    [("random crop", (PART, PART), *_STEP, 0.0), ("flip horizontally", (0, 0), *_STEP, 0.5)]
+    [
+        ("random crop", (PART, PART), *_STEP, 0.0, _NO_COLORS),
+        ("flip horizontally", (0, 0), *_STEP, 0.5, _NO_COLORS),
+    ]
 )
 
 
@@ -118,7 +122,7 @@ def draws_of(rows: Any, key: int) -> Draws:
     """What the core draws for these rows."""
     draws = []
     for row in rows:
-        _, _, _, (left, top, _, _), is_flipped, _ = STEPS.plan(SIDE, SIDE, key, int(row))
+        _, _, _, (left, top, _, _), is_flipped, *_ = STEPS.plan(SIDE, SIDE, key, int(row))
         draws.append((left, top, is_flipped))
     return draws
 

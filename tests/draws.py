@@ -51,6 +51,11 @@ def steps_of(transform: Any) -> int:
     return 0 if isinstance(transform, plain) else 1
 
 
+def channels_of(transform: Any) -> int:
+    grays = [each for each in transform.transforms if isinstance(each, T.Grayscale)]
+    return grays[0].num_output_channels if grays else 3
+
+
 def reference(transform: Any, image: Any, key: int, row: int) -> Any:
     """One sample: the transform in Python, with the numbers that the core would draw."""
     draws, steps = Draws(key, row), 0
@@ -58,7 +63,13 @@ def reference(transform: Any, image: Any, key: int, row: int) -> Any:
         patch.setattr(transforms, "_uniform", draws.uniform)
         patch.setattr(transforms, "_upto", draws.upto)
         for each in transform.transforms:
+            if (
+                isinstance(each, T.RandomGrayscale)
+                and getattr(image, "mode", "") == "L"
+                and channels_of(transform) == 1
+            ):
+                continue
             steps += steps_of(each)
-            draws.next = 64 * (steps - 1)
+            draws.next = 64 * (steps - 1) + isinstance(each, T.ColorJitter)  # which has a probability, of 1
             image = each(image)
     return image

@@ -205,6 +205,7 @@ void ImageSource::decode(std::int64_t row, Bytes bytes, ImagePlan::Size size, co
     const Rect place{seen.x - x, seen.y - y, seen.width, seen.height};
     prepared.pixels = bordered(prepared.pixels, place, size, parts_.fill, is_empty);
   }
+  change_colors(prepared.pixels, plan.colors);
   pipeline.finish(prepared, image, out);
 }
 

@@ -86,6 +86,16 @@ Size resized_shorter(Size image, std::int32_t shorter_side, std::int32_t longest
   return is_tall ? Size{low, high} : Size{high, low};
 }
 
+/// Whether a jitter changes that one of kColors.
+bool jitters(const ImageStep& step, std::size_t color) noexcept {
+  const double neutral = kColors[color].factor;
+  return step.colors[color] != std::array{neutral, neutral};
+}
+
+bool changes_colors(const ImageStep& step) noexcept {
+  return step.kind == Kind::kJitterColors || step.kind == Kind::kGray;
+}
+
 /// A plan in the making: `window` lies in the pixels of the image, or of what the resize has made of it.
 class Walk {
  public:
@@ -104,6 +114,10 @@ class Walk {
       case Kind::kPad: return pad(step.padding);
       case Kind::kFlipHorizontally: plan_.flip_horizontally ^= draws.uniform(0, 1) < step.probability; return;
       case Kind::kFlipVertically: plan_.flip_vertically ^= draws.uniform(0, 1) < step.probability; return;
+      case Kind::kJitterColors: return jitter_colors(step, draws);
+      case Kind::kGray:
+        if (draws.uniform(0, 1) < step.probability) plan_.colors.push_back({ColorChange::Kind::kGray, 0});
+        return;
     }
   }
 
@@ -167,6 +181,21 @@ class Walk {
     cut({draws.upto(size().width - crop.width), y, crop.width, crop.height});
   }
 
+  void jitter_colors(const ImageStep& step, Draws& draws) {
+    if (!(draws.uniform(0, 1) < step.probability)) return;
+    std::array<std::size_t, kColors.size()> order{0, 1, 2, 3};
+    for (std::size_t i = order.size() - 1; i > 0; --i) {
+      std::swap(order[i], order[static_cast<std::size_t>(draws.upto(static_cast<std::int32_t>(i)))]);
+    }
+    std::array<double, kColors.size()> factors{};
+    for (std::size_t i = 0; i < factors.size(); ++i) {
+      factors[i] = draws.uniform(step.colors[i][0], step.colors[i][1]);
+    }
+    for (const std::size_t i : order) {
+      if (jitters(step, i)) plan_.colors.push_back({kColors[i].kind, factors[i]});
+    }
+  }
+
   SamplePlan plan_;
 };
 
@@ -184,6 +213,15 @@ bool is_range(const std::array<double, 2>& range, double least) noexcept {
   return std::isfinite(range[0]) && std::isfinite(range[1]) && range[0] >= least && range[0] <= range[1];
 }
 
+void check_colors(const ImageStep& step) {
+  for (std::size_t i = 0; i < kColors.size(); ++i) {
+    const bool is_hue = kColors[i].kind == ColorChange::Kind::kHue;
+    if (!is_range(step.colors[i], is_hue ? -0.5 : 0) || (is_hue && step.colors[i][1] > 0.5)) {
+      throw argument("a change of colors goes from a least to a most, a hue's from -0.5 to 0.5");
+    }
+  }
+}
+
 void check(const ImageStep& step) {
   const bool is_sized = step.kind <= Kind::kRandomResizedCrop;
   const auto is_side = [](std::int64_t side) { return side >= 1 && side <= kLongestSide; };
@@ -199,6 +237,7 @@ void check(const ImageStep& step) {
     throw argument("scale and ratio go from a least to a most");
   }
   if (!(step.probability >= 0 && step.probability <= 1)) throw argument("a probability is from 0 to 1");
+  if (step.kind == Kind::kJitterColors) check_colors(step);
 }
 
 }  // namespace
@@ -212,10 +251,13 @@ Rect overlap(const Rect& a, const Rect& b) noexcept {
 
 ImageSteps::ImageSteps(std::vector<ImageStep> steps) : steps_(std::move(steps)) {
   bool may_resize = true;
+  bool may_crop = true;
   for (const ImageStep& step : steps_) {
     check(step);
     if (resizes(step) && !may_resize) throw argument("these steps are not one crop and one resize");
     may_resize = may_resize && !ends_crops(step);
+    if (step.kind <= Kind::kPad && !may_crop) throw argument("a change of colors comes before these steps");
+    may_crop = may_crop && !changes_colors(step);
   }
 }
 
@@ -238,7 +280,7 @@ bool ImageSteps::is_random() const noexcept {
   return std::ranges::any_of(steps_, [](const ImageStep& step) {
     const bool flips = step.kind >= Kind::kFlipHorizontally;
     return step.kind == Kind::kRandomCrop || step.kind == Kind::kRandomResizedCrop ||
-           (flips && step.probability > 0 && step.probability < 1);
+           step.kind == Kind::kJitterColors || (flips && step.probability > 0 && step.probability < 1);
   });
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "image/color_changes.h"
 #include "image/pipeline.h"
 
 namespace penstock {
@@ -21,6 +22,8 @@ struct ImageStep {
     kPad,                ///< by `padding`
     kFlipHorizontally,   ///< with `probability`
     kFlipVertically,
+    kJitterColors,  ///< with `probability`: changes of `colors`, in any order
+    kGray,          ///< with `probability`: three channels that are alike
   };
 
   Kind kind = Kind::kResize;
@@ -31,9 +34,17 @@ struct ImageStep {
   std::array<double, 2> scale{0.08, 1.0};       ///< least and most
   std::array<double, 2> ratio{3. / 4, 4. / 3};  ///< likewise, above 0
   double probability = 0.5;
+  std::array<std::array<double, 2>, 4>
+      colors{};  ///< see kColors: least and most; twice the neutral one: none
 
   [[nodiscard]] bool operator==(const ImageStep&) const = default;
 };
+
+/// What a jitter changes, and by which factor nothing changes.
+constexpr std::array<ColorChange, 4> kColors{{{ColorChange::Kind::kBrightness, 1},
+                                              {ColorChange::Kind::kContrast, 1},
+                                              {ColorChange::Kind::kSaturation, 1},
+                                              {ColorChange::Kind::kHue, 0}}};
 
 /// What both cover; its sides are 0 where there is nothing.
 [[nodiscard]] Rect overlap(const Rect& a, const Rect& b) noexcept;
@@ -47,6 +58,7 @@ struct SamplePlan {
   Rect window;
   bool flip_horizontally = false;
   bool flip_vertically = false;
+  std::vector<ColorChange> colors;  ///< of the window, border and all
 };
 
 /// Steps that come down to one crop, one resize, one window and flips.
@@ -55,7 +67,8 @@ struct SamplePlan {
 class ImageSteps {
  public:
   /// \throws Error kArgument when a step has values that cannot be, or they do not come down to that: a
-  /// resize stands behind another one, a flip, a border, or a centre crop (which may have one)
+  /// resize stands behind another one, a flip, a border, or a centre crop (which may have one); anything but
+  /// a flip stands behind a change of colors
   explicit ImageSteps(std::vector<ImageStep> steps);
 
   [[nodiscard]] bool operator==(const ImageSteps&) const = default;

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "bindings/bind.h"
 #include "bindings/gil.h"
+#include "bindings/python_images.h"
 #include "bindings/raw.h"
 #include "bindings/tensors.h"
 #include "image/open_image.h"
@@ -150,10 +151,11 @@ py::tuple image_info(const py::bytes& data, const std::string& mode, std::int32_
   {
     const Bytes bytes = bytes_of(data);
     const GilReleased unlocked;
-    info = open_image(bytes, options)->info();
+    info = open_image(bytes, options, &open_by_python)->info();
   }
   const ImagePlan::Size size = upright_size(info);
-  return py::make_tuple(info.format == ImageFormat::kJpeg ? "jpeg" : "png", size.width, size.height,
+  constexpr std::array<const char*, 3> kNames{"jpeg", "png", "other"};
+  return py::make_tuple(kNames.at(static_cast<std::size_t>(info.format)), size.width, size.height,
                         info.type.channels, info.orientation);
 }
 
@@ -163,6 +165,7 @@ py::tuple decode_image(const py::bytes& data, const std::string& mode, std::int3
                        const std::optional<RectTuple>& crop) {
   ImageOptions options;
   options.decode = decode_options(mode, bits, orientation, warnings, max_pixels);
+  options.other = &open_by_python;
   FinishPlan any;
   any.dtype = bits == 16 ? DType::kUInt16 : DType::kUInt8;
   any.sample_bytes = bits / 8;
@@ -188,6 +191,7 @@ std::shared_ptr<ImagePipeline> new_pipeline(const std::string& mode, std::int32_
                                             const std::string& warnings, std::int64_t max_pixels) {
   ImageOptions options;
   options.decode = decode_options(mode, bits, orientation, warnings, max_pixels);
+  options.other = &open_by_python;
   options.exactness = value_named<Exactness, 2>("way to decode", decode,
                                                 {{{"exact", Exactness::kExact}, {"fast", Exactness::kFast}}});
   options.filter = filter_named(filter);
@@ -233,6 +237,7 @@ py::tuple run_pipeline(const ImagePipeline& self, const py::bytes& data, const s
 }  // namespace
 
 void bind_image(py::module_& module) {
+  module.def("use_image_libraries", &use_image_libraries, py::arg("uses"));
   module.def("resize_pixels", &resize_pixels, py::arg("pixels"), py::arg("width"), py::arg("height"),
              py::arg("box") = py::none(), py::arg("window") = py::none(), py::arg("filter") = "bilinear",
              py::arg("rule") = "13", py::arg("instructions") = py::none());

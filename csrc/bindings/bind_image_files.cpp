@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "bindings/bind.h"
+#include "bindings/color_changes.h"
 #include "bindings/gil.h"
 #include "bindings/images_of.h"
 #include "index/file_index.h"
@@ -77,24 +78,6 @@ std::vector<py::bytes> folders_of_root(const FileIndex& index) {
   return names;
 }
 
-/// The first file whose name does not end like one of these (in small letters), or -1.
-std::int64_t first_unlike(const AnyImages& images, const Names& suffixes) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  const auto* const files = std::get_if<std::shared_ptr<FileIndex>>(&images);
-  const std::int64_t count = images_of(images)->num_rows();
-  for (std::int64_t file = 0; file < count; ++file) {
-    const std::string_view name = files != nullptr
-                                      ? (*files)->name(file)
-                                      : std::get<1>(images)->parts().names[static_cast<std::size_t>(file)];
-    const bool is_like = std::ranges::any_of(suffixes, [&](const std::string& suffix) {
-      return name.size() >= suffix.size() && std::equal(suffix.rbegin(), suffix.rend(), name.rbegin(),
-                                                        [&](char a, char b) { return a == lower(b); });
-    });
-    if (!is_like) return file;
-  }
-  return -1;
-}
-
 /// Width and height of the first images, shape (count, 2), -1 where the header cannot be read; and why not.
 py::tuple image_sizes(const AnyImages& any, const ImagePipeline& pipeline,
                       const std::optional<std::int64_t>& first) {
@@ -130,14 +113,15 @@ py::tuple image_sizes(const AnyImages& any, const ImagePipeline& pipeline,
 
 // --- steps -----------------------------------------------------------------------------------------------
 
-/// kind, (width, height), longest, (left, top, right, bottom), pads if needed, scale, ratio, probability
-using StepTuple =
-    std::tuple<std::string, std::pair<std::int32_t, std::int32_t>, std::int32_t, std::array<std::int32_t, 4>,
-               bool, std::array<double, 2>, std::array<double, 2>, double>;
+/// kind, (width, height), longest, (left, top, right, bottom), pads if needed, scale, ratio, probability,
+/// colors
+using StepTuple = std::tuple<std::string, std::pair<std::int32_t, std::int32_t>, std::int32_t,
+                             std::array<std::int32_t, 4>, bool, std::array<double, 2>, std::array<double, 2>,
+                             double, std::array<std::array<double, 2>, 4>>;
 
 ImageStep::Kind kind_named(const std::string& name) {
   using Kind = ImageStep::Kind;
-  static constexpr std::array<std::pair<const char*, Kind>, 8> kKinds{
+  static constexpr std::array<std::pair<const char*, Kind>, 10> kKinds{
       {{"resize", Kind::kResize},
        {"resize shorter", Kind::kResizeShorter},
        {"center crop", Kind::kCenterCrop},
@@ -145,7 +129,9 @@ ImageStep::Kind kind_named(const std::string& name) {
        {"random resized crop", Kind::kRandomResizedCrop},
        {"pad", Kind::kPad},
        {"flip horizontally", Kind::kFlipHorizontally},
-       {"flip vertically", Kind::kFlipVertically}}};
+       {"flip vertically", Kind::kFlipVertically},
+       {"jitter colors", Kind::kJitterColors},
+       {"gray", Kind::kGray}}};
   const auto* const found = std::ranges::find(kKinds, name, [](const auto& each) { return each.first; });
   if (found != kKinds.end()) return found->second;
   throw Error(ErrorKind::kArgument, "there is no such step").found(name);
@@ -154,7 +140,8 @@ ImageStep::Kind kind_named(const std::string& name) {
 std::shared_ptr<ImageSteps> new_steps(const std::vector<StepTuple>& tuples) {
   std::vector<ImageStep> steps;
   steps.reserve(tuples.size());
-  for (const auto& [kind, size, longest, padding, pads_if_needed, scale, ratio, probability] : tuples) {
+  for (const auto& [kind, size, longest, padding, pads_if_needed, scale, ratio, probability, colors] :
+       tuples) {
     steps.push_back({kind_named(kind),
                      {size.first, size.second},
                      longest,
@@ -162,7 +149,8 @@ std::shared_ptr<ImageSteps> new_steps(const std::vector<StepTuple>& tuples) {
                      pads_if_needed,
                      scale,
                      ratio,
-                     probability});
+                     probability,
+                     colors});
   }
   return std::make_shared<ImageSteps>(std::move(steps));
 }
@@ -175,7 +163,7 @@ std::optional<std::pair<std::int32_t, std::int32_t>> size_of(const ImageSteps& s
 
 py::tuple as_tuple(const Rect& rect) { return py::make_tuple(rect.x, rect.y, rect.width, rect.height); }
 
-/// crop, (width, height) of the resize, visible, window, flips horizontally, flips vertically
+/// crop, (width, height) of the resize, visible, window, flips horizontally, flips vertically, colors
 py::tuple plan(const ImageSteps& steps, std::int32_t width, std::int32_t height, std::uint64_t key,
                std::int64_t row) {
   if (width < 1 || height < 1) throw Error(ErrorKind::kArgument, "an image has a pixel or more each way");
@@ -185,7 +173,7 @@ py::tuple plan(const ImageSteps& steps, std::int32_t width, std::int32_t height,
   const py::object size =
       plan.resize ? py::object(py::make_tuple(plan.resize->width, plan.resize->height)) : py::none();
   return py::make_tuple(crop, size, as_tuple(plan.visible), as_tuple(plan.window), plan.flip_horizontally,
-                        plan.flip_vertically);
+                        plan.flip_vertically, changes_as_list(plan.colors));
 }
 
 // --- rows ------------------------------------------------------------------------------------------------
@@ -221,7 +209,6 @@ void bind_image_files(py::module_& module) {
              py::arg("folders"), py::arg("changed"));
   module.def("first_folders", &first_folders, py::arg("index"));
   module.def("folders_of_root", &folders_of_root, py::arg("index"));
-  module.def("first_unlike", &first_unlike, py::arg("images"), py::arg("suffixes"));
   module.def("image_sizes", &image_sizes, py::arg("images"), py::arg("pipeline"),
              py::arg("first") = py::none());
   module.def("derive_key", &derive_key, py::arg("key"), py::arg("number"));

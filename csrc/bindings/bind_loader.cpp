@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "bindings/bind.h"
 #include "bindings/gil.h"
+#include "bindings/python_images.h"
 #include "bindings/rows.h"
 #include "bindings/tensors.h"
 #include "loader/pending_batch.h"
@@ -17,6 +18,21 @@ namespace py = pybind11;
 
 namespace penstock {
 namespace {
+
+/// What must not be freed before the threads of a batch have left it.
+struct Held {
+  std::shared_ptr<Table> table;
+  OutputTensors outs;
+  std::shared_ptr<PendingBatch> batch;
+};
+
+/// Calls a batch off. (A pending call of Python's.)
+int call_off(void* held) {
+  const std::unique_ptr<Held> mine(static_cast<Held*>(held));
+  const GilReleased unlocked;
+  mine->batch->cancel();
+  return 0;
+}
 
 /// A pending batch as Python holds it: with what its threads must not free, and called off when dropped.
 class Pending {
@@ -37,6 +53,11 @@ class Pending {
   Pending(const Pending&) = delete;
   Pending& operator=(const Pending&) = delete;
   ~Pending() {
+    if (is_in_python_decoder()) {  // garbage, collected by a thread that may be one of the batch's
+      auto held = std::make_unique<Held>(Held{std::move(table_), std::move(outs_), std::move(batch_)});
+      Py_AddPendingCall(&call_off, held.release());  // where there are too many, it stays for ever
+      return;
+    }
     const GilReleased unlocked;
     batch_->cancel();
   }

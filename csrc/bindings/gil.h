@@ -25,4 +25,16 @@ class GilReleased {
   PyThreadState* state_;
 };
 
+/// Holds the GIL as long as it lives, whatever thread it is on. \pre the interpreter does not end meanwhile
+class GilHeld {
+ public:
+  GilHeld() : state_(PyGILState_Ensure()) {}
+  GilHeld(const GilHeld&) = delete;
+  GilHeld& operator=(const GilHeld&) = delete;
+  ~GilHeld() { PyGILState_Release(state_); }
+
+ private:
+  PyGILState_STATE state_;
+};
+
 }  // namespace penstock

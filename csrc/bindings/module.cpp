@@ -7,6 +7,8 @@ PYBIND11_MODULE(_core, module) {
   penstock::bind_index(module);
   penstock::bind_order(module);
   penstock::bind_image(module);
+  penstock::bind_color_changes(module);
+  penstock::bind_python_images(module);
   penstock::bind_assemble(module);
   penstock::bind_files(module);
   penstock::bind_image_shards(module);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "base/bytes.h"
@@ -9,7 +10,7 @@
 
 namespace penstock {
 
-enum class ImageFormat : std::uint8_t { kJpeg, kPng };
+enum class ImageFormat : std::uint8_t { kJpeg, kPng, kOther };
 
 /// What a decoded pixel shall be.
 enum class ColorMode : std::uint8_t {
@@ -40,6 +41,7 @@ struct ImageInfo {
   std::int32_t width = 0;  ///< as stored, before any orientation
   std::int32_t height = 0;
   PixelType type;                ///< of what `decode` gives
+  bool has_alpha = false;        ///< in the last of its channels
   std::int32_t orientation = 1;  ///< EXIF's, 1 to 8; 1 unless DecodeOptions::read_orientation
 };
 
@@ -76,6 +78,9 @@ class Decoder {
   [[nodiscard]] virtual DecodeReport decode(const Rect& part, std::int32_t shrink, std::int32_t strip_rows,
                                             PixelBuffer& buffer, const StripSink& sink) = 0;
 };
+
+/// Makes a decoder; nothing where it does not know the format. Called by any thread.
+using ImageOpener = std::unique_ptr<Decoder> (*)(Bytes bytes, const DecodeOptions& options);
 
 /// \throws Error kFormat when there are more pixels than that
 void require_pixels(std::int64_t width, std::int64_t height, std::int64_t max_pixels);

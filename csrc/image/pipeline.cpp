@@ -93,10 +93,6 @@ Route route_of(const ImageInfo& info, const ImagePlan& plan, const ImageOptions&
   return route;
 }
 
-bool has_alpha(const ImageInfo& info) noexcept {
-  return info.format == ImageFormat::kPng && info.type.sample_bytes == 1 && info.type.channels % 2 == 0;
-}
-
 bool is_copy(const ResizePlan& plan) noexcept {
   return plan.in_width == plan.out_width && plan.in_height == plan.out_height && plan.box.left == 0 &&
          plan.box.top == 0 && plan.box.right == static_cast<float>(plan.out_width) &&
@@ -119,7 +115,7 @@ Rect stored_rect(const ImageInfo& info, const Route& route, const Rect& needed) 
 PreparedImage prepare_in_strips(Decoder& image, const Route& route, const Rect& needed,
                                 ImageScratch& scratch) {
   const ImageInfo& info = image.info();
-  const bool is_seen_through = has_alpha(info);
+  const bool is_seen_through = info.has_alpha;
   StripResize strips(route.resize, info.type, scratch.resized, scratch.resize, best_instructions());
   const DecodeReport report = image.decode(stored_rect(info, route, needed), route.shrink, kStripRows,
                                            scratch.stored, [&](const PixelView& strip) {
@@ -139,10 +135,10 @@ PreparedImage prepare_whole(Decoder& image, const Route& route, const Rect& need
                                            [&](const PixelView& all) { pixels = all; });
   pixels = upright(pixels, info.orientation, scratch.upright);
   if (is_copy(route.resize)) return {pixels, report};
-  if (has_alpha(info)) premultiply(pixels);
+  if (info.has_alpha) premultiply(pixels);
   pixels =
       resize(route.resize, pixels, needed.x, needed.y, scratch.resized, scratch.resize, best_instructions());
-  if (has_alpha(info)) unpremultiply(pixels);
+  if (info.has_alpha) unpremultiply(pixels);
   return {pixels, report};
 }
 
@@ -164,7 +160,9 @@ ImagePipeline::ImagePipeline(const ImageOptions& options, FinishPlan finish)
   throw Error(ErrorKind::kArgument, "the samples are decoded and finished at different sizes");
 }
 
-std::unique_ptr<Decoder> ImagePipeline::open(Bytes bytes) const { return open_image(bytes, options_.decode); }
+std::unique_ptr<Decoder> ImagePipeline::open(Bytes bytes) const {
+  return open_image(bytes, options_.decode, options_.other);
+}
 
 PreparedImage ImagePipeline::prepare(Decoder& image, const ImagePlan& plan, ImageScratch& scratch) const {
   for (PixelBuffer* buffer : {&scratch.stored, &scratch.upright, &scratch.resized, &scratch.resize.between}) {

@@ -39,6 +39,7 @@ struct ImageOptions {
   Exactness exactness = Exactness::kExact;
   Filter filter = Filter::kBilinear;
   PillowRule rule = PillowRule::kPillow13;
+  ImageOpener other = nullptr;  ///< for what the core does not decode itself
 
   [[nodiscard]] bool operator==(const ImageOptions&) const = default;
 };

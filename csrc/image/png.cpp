@@ -94,6 +94,7 @@ class PngDecoder final : public Decoder {
     info_.width = static_cast<std::int32_t>(header_.width);
     info_.height = static_cast<std::int32_t>(header_.height);
     info_.type = type();
+    info_.has_alpha = info_.type.sample_bytes == 1 && info_.type.channels % 2 == 0;
     if (options.read_orientation) info_.orientation = orientation();
   }
 

@@ -1,6 +1,6 @@
 """The compiled core. Not public: use the package."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias, TypedDict, overload
 
 import numpy as np
@@ -309,6 +309,13 @@ _Rect: TypeAlias = tuple[int, int, int, int]
 _Pixels: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 """(height, width, channels); 1 to 4 channels."""
 
+def set_image_opener(
+    opener: Callable[
+        [bytes, str, int, bool], tuple[int, int, int, bool, int, Callable[[int, int, int, int], bytes]] | None
+    ],
+) -> None: ...  # (data, mode, bits, orientation): see penstock.pillow.open_image
+def close_image_opener() -> None: ...  # for ever; returns when no thread is in it
+def use_image_libraries(uses: bool) -> None: ...  # for tests
 def resize_pixels(
     pixels: _Pixels,
     width: int,
@@ -331,6 +338,10 @@ def decode_image(
     max_pixels: int = ...,
     crop: _Rect | None = None,
 ) -> tuple[_Pixels, int, str]: ...  # pixels, number of warnings, the first of them
+def change_colors(
+    pixels: npt.NDArray[np.uint8],  # (height, width, 1 or 3)
+    changes: Sequence[tuple[str, float]],  # "brightness", "contrast", "saturation", "hue", "gray"; factor
+) -> npt.NDArray[np.uint8]: ...
 
 class ImagePipeline(metaclass=_Bound):
     def __init__(
@@ -402,7 +413,6 @@ def index_of_names(
 ) -> FileIndex: ...
 def first_folders(index: FileIndex) -> list[tuple[bytes, int]]: ...
 def folders_of_root(index: FileIndex) -> list[bytes]: ...
-def first_unlike(images: FileIndex | ImageExtents, suffixes: Sequence[str]) -> int: ...  # -1: there is none
 def image_sizes(
     images: FileIndex | ImageExtents, pipeline: ImagePipeline, first: int | None = None
 ) -> tuple[_Int64, list[tuple[int, str]]]: ...  # (files, 2); number and problem of those that are -1, -1
@@ -417,8 +427,10 @@ _Step: TypeAlias = tuple[
     tuple[float, float],
     tuple[float, float],
     float,
+    Sequence[tuple[float, float]],
 ]
-"""Kind, width and height, longest, left top right bottom, pads if needed, scale, ratio, probability."""
+"""Kind, width and height, longest, left top right bottom, pads if needed, scale, ratio, probability; least
+and most of brightness, contrast, saturation and hue."""
 
 class ImageSteps(metaclass=_Bound):
     def __init__(self, steps: Sequence[_Step]) -> None: ...
@@ -429,8 +441,8 @@ class ImageSteps(metaclass=_Bound):
     def plan(
         self, width: int, height: int, key: int, row: int
     ) -> tuple[
-        _Rect | None, tuple[int, int] | None, _Rect, _Rect, bool, bool
-    ]: ...  # crop, resize, visible, window, flips horizontally, vertically
+        _Rect | None, tuple[int, int] | None, _Rect, _Rect, bool, bool, list[tuple[str, float]]
+    ]: ...  # crop, resize, visible, window, flips horizontally, vertically, changes of colors
 
 class ImageLog(metaclass=_Bound):
     def __init__(self) -> None: ...

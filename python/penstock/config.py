@@ -10,6 +10,7 @@ import torch
 
 from penstock import _core
 from penstock.errors import ArgumentError
+from penstock.pillow import pillow_version
 
 __all__ = ["get_num_threads", "set_num_threads", "show_config"]
 
@@ -52,13 +53,16 @@ _threads_from_environment()
 
 def show_config() -> str:
     """Describe this build and what it runs on; what a bug report should quote."""
+    version = pillow_version()
+    pillow = f"Pillow {version}" if version else ""
     facts = {
         "compiler": _core.BUILD["compiler"],
         "build type": _core.BUILD["build_type"],
         "sanitizers": _core.BUILD["sanitizers"] or "none",
         "zlib": "yes" if _core.BUILD["zlib"] else "no: deflated .npz arrays cannot be read",
-        "jpeg": _core.BUILD["jpeg"] or "no: JPEG images cannot be decoded",
-        "png": _core.BUILD["png"] or "no: PNG images cannot be decoded",
+        "jpeg": _core.BUILD["jpeg"] or pillow or "no: JPEG images cannot be decoded",
+        "png": _core.BUILD["png"] or pillow or "no: PNG images cannot be decoded",
+        "others": pillow or "no: other images cannot be decoded without Pillow",
         "threads": get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -19,7 +19,7 @@ from penstock import _core
 from penstock.background import RunAhead, Stop, Thread, never
 from penstock.collate import Collate, collate
 from penstock.config import get_num_threads, set_num_threads
-from penstock.datasets import ClassStream, Dataset, StreamDataset
+from penstock.datasets import ClassStream, Dataset, ImageDataset, ImageFolder, StreamDataset
 from penstock.datasets.walks import batches_of
 from penstock.device import BATCHES_AHEAD, Device, Mover, Produced, has_accelerator, moved_ahead
 from penstock.errors import ArgumentError
@@ -252,10 +252,15 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         if self._is_streamed():
             return "the source is slower than the loop; have it yield chunks, with batched=True, or wait less"
         if not self._is_native():
+            if isinstance(self.dataset, (ImageFolder, ImageDataset)):
+                return f"use num_workers; {self.dataset.explain().partition(': ')[2]}"
             return "use num_workers, or a Penstock dataset without a transform, which is loaded natively"
         threads, processors = get_num_threads(), _core.num_processors()
         if threads >= processors:
-            return "every processor is at work already; only less data a sample would help"
+            helps = "less data a sample"
+            if isinstance(self.dataset, (ImageFolder, ImageDataset)):
+                helps = self.dataset.what_helps()
+            return f"every processor is at work already; only {helps} would help"
         working = max(1e-9, 1 - self.stats()["wait_share"])
         return f"raise num_threads to {min(processors, max(threads + 1, math.ceil(threads / working)))}"
 

@@ -21,13 +21,16 @@ from penstock.errors import ArgumentError, SchemaError
 
 __all__ = [
     "CenterCrop",
+    "ColorJitter",
     "Compose",
     "Grayscale",
     "ImageRows",
     "Normalize",
     "PILToTensor",
     "Pad",
+    "RandomApply",
     "RandomCrop",
+    "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "RandomVerticalFlip",
@@ -280,6 +283,80 @@ class RandomVerticalFlip(_Transform):
         return _flipped(image, -2) if _uniform(0, 1) < self.p else image
 
 
+class ColorJitter(_Transform):
+    """Change brightness, contrast, saturation and hue at random, in any order; of Pillow images.
+
+    Args:
+        brightness: The factor is from max(0, 1 - brightness) to 1 + brightness; or its least and most, from
+            0. Default: 0, no change.
+        contrast: Likewise.
+        saturation: Likewise.
+        hue: The turn is from -hue to hue, 0.5 being half of the circle; or its least and most. Default: 0.
+    """
+
+    def __init__(
+        self,
+        brightness: float | Sequence[float] = 0,
+        contrast: float | Sequence[float] = 0,
+        saturation: float | Sequence[float] = 0,
+        hue: float | Sequence[float] = 0,
+    ) -> None:
+        self.brightness = _change(brightness, "brightness", 1)
+        self.contrast = _change(contrast, "contrast", 1)
+        self.saturation = _change(saturation, "saturation", 1)
+        self.hue = _change(hue, "hue", 0)
+
+    def __call__(self, image: Image) -> Image:
+        """Do so."""
+        _require_pillow(image, "ColorJitter")
+        order = [0, 1, 2, 3]
+        for i in (3, 2, 1):
+            j = _upto(i)
+            order[i], order[j] = order[j], order[i]
+        ranges = changes_of(self)
+        factors = [_uniform(low, high) for low, high in ranges]
+        for i in order:
+            if ranges[i] != _NEUTRAL[i]:
+                image = _CHANGES[i](image, factors[i])
+        return image
+
+
+class RandomGrayscale(_Transform):
+    """Luma in all channels, of Pillow images.
+
+    Args:
+        p: How probably. Default: 0.1.
+    """
+
+    def __init__(self, p: float = 0.1) -> None:
+        self.p = _probability(p)
+
+    def __call__(self, image: Image) -> Image:
+        """Do so."""
+        _require_pillow(image, "RandomGrayscale")
+        return image.convert("L").convert(image.mode) if _uniform(0, 1) < self.p else image
+
+
+class RandomApply(_Transform):
+    """All of these transforms, or none; natively, of one ColorJitter.
+
+    Args:
+        transforms: Called in this order.
+        p: How probably. Default: 0.5.
+    """
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Any]], p: float = 0.5) -> None:
+        self.transforms = list(transforms)
+        self.p = _probability(p)
+
+    def __call__(self, image: Image) -> Any:
+        """Do so."""
+        if _uniform(0, 1) < self.p:
+            for transform in self.transforms:
+                image = transform(image)
+        return image
+
+
 class Grayscale(_Transform):
     """Luma, for Pillow images.
 
@@ -434,6 +511,35 @@ def border_of(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
     return cast(tuple[int, int, int, int], tuple(numbers * (4 // len(numbers))))
 
 
+_NEUTRAL = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
+
+
+def changes_of(jitter: Any) -> tuple[tuple[float, float], ...]:
+    """Least and most of brightness, contrast, saturation and hue, of our ColorJitter or torchvision's."""
+    ranges = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+    return tuple(
+        neutral if each is None else (float(each[0]), float(each[1]))
+        for each, neutral in zip(ranges, _NEUTRAL, strict=True)
+    )
+
+
+def _change(value: float | Sequence[float], name: str, center: float) -> tuple[float, float] | None:
+    """Least and most; none where nothing changes."""
+    least, most = (0.0, math.inf) if center else (-0.5, 0.5)
+    if isinstance(value, (int, float)):
+        low, high = (max(center - value, 0) if center else -value), center + value
+        is_so = value >= 0
+    else:
+        low, high = value
+        is_so = True
+    if not (is_so and least <= low <= high <= most and high < math.inf):
+        expected = "from 0" if center else "from -0.5 to 0.5, or a number from 0 to 0.5"
+        raise ArgumentError(
+            f"{name} is a number or a least and a most", expected=expected, actual=repr(value)
+        )
+    return None if low == high == center else (float(low), float(high))
+
+
 def _pair(size: Size, name: str, least: int) -> tuple[int, int]:
     numbers = [size] if isinstance(size, int) else list(size)
     if len(numbers) not in (1, 2) or not all(isinstance(each, int) and each >= least for each in numbers):
@@ -488,6 +594,44 @@ def _flipped(image: Image, dimension: int) -> Image:
     if isinstance(image, Tensor):
         return image.flip(dimension)
     return image.transpose({-1: 0, -2: 1}[dimension])
+
+
+def _require_pillow(image: Image, name: str) -> None:
+    if isinstance(image, Tensor):
+        raise SchemaError(f"{name} is for Pillow images", actual="a tensor", hint="Put it before ToTensor().")
+
+
+def _brighter(image: Image, factor: float) -> Image:
+    from PIL import ImageEnhance
+
+    return ImageEnhance.Brightness(image).enhance(factor)
+
+
+def _with_contrast(image: Image, factor: float) -> Image:
+    from PIL import ImageEnhance
+
+    return ImageEnhance.Contrast(image).enhance(factor)
+
+
+def _saturated(image: Image, factor: float) -> Image:
+    from PIL import ImageEnhance
+
+    return ImageEnhance.Color(image).enhance(factor)
+
+
+def _turned(image: Image, turn: float) -> Image:
+    """The hue, as torchvision turns it."""
+    from PIL import Image as pillow
+
+    if image.mode in ("L", "1", "I", "F"):
+        return image
+    hue, saturation, value = image.convert("HSV").split()
+    by = int(turn * 255)
+    hue = hue.point([(each + by) % 256 for each in range(256)])
+    return pillow.merge("HSV", (hue, saturation, value)).convert(image.mode)
+
+
+_CHANGES = (_brighter, _with_contrast, _saturated, _turned)
 
 
 def _padded(image: Image, border: tuple[int, int, int, int], fill: int) -> Image:

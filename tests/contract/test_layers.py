@@ -23,6 +23,7 @@ FLOORS = [
     {"device"},
     {"layout", "transforms"},
     {"background", "config", "progress"},
+    {"pillow"},
     {"errors", "_core"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}

@@ -15,10 +15,8 @@ import penstock
 from penstock import _core
 from penstock import transforms as T
 
-pytestmark = pytest.mark.skipif(
-    not (_core.BUILD["jpeg"] and _core.BUILD["png"]), reason="needs a build with libjpeg-turbo and libspng"
-)
 SIZES = ((40, 30), (31, 47), (64, 64), (90, 33), (9, 50), (50, 17))
+NO_COLORS = ((1, 1), (1, 1), (1, 1), (0, 0))
 
 
 # batches ---------------------------------------------------------------------------------------------------
@@ -71,6 +69,23 @@ afters = st.lists(
     ),
     max_size=4,
 )
+factors = st.one_of(st.sampled_from([0.0, 0.4, 2.0]), st.tuples(st.floats(0, 1), st.floats(1, 3)))
+jitters = st.builds(
+    T.ColorJitter,
+    factors,
+    factors,
+    factors,
+    st.one_of(st.sampled_from([0.0, 0.1, 0.5]), st.tuples(st.floats(-0.5, 0), st.floats(0, 0.5))),
+)
+colors = st.lists(
+    st.one_of(
+        jitters,
+        st.builds(lambda jitter, p: T.RandomApply([jitter], p), jitters, probabilities),
+        st.builds(T.RandomGrayscale, probabilities),
+        st.builds(T.RandomHorizontalFlip, probabilities),
+    ),
+    max_size=3,
+)
 ends = st.sampled_from(
     [
         ["to pixels"],
@@ -100,7 +115,7 @@ def pipelines(draw):
     first, resize, after = draw(firsts), draw(resizes), draw(afters)
     channels = next((each.num_output_channels for each in first if isinstance(each, T.Grayscale)), 3)
     crop = T.CenterCrop(draw(sizes))  # one size for all
-    return T.Compose([*first, *resize, *after, crop, *ending(draw(ends), channels)])
+    return T.Compose([*first, *resize, *after, crop, *draw(colors), *ending(draw(ends), channels)])
 
 
 def opened(path):
@@ -208,7 +223,7 @@ def distance(a, b):
 )
 def test_random_resized_crop_has_torchvisions_distribution(width, height, scale, ratio):
     lowered = ("random resized crop", (224, 224), 0, (0, 0, 0, 0), False, scale, ratio, 0.0)
-    steps = _core.ImageSteps([lowered])
+    steps = _core.ImageSteps([(*lowered, NO_COLORS)])
     drawn = np.array([steps.plan(width, height, 1, row)[0] for row in range(DRAWN)])
     torch.manual_seed(0)
     expected = np.array([T.RandomResizedCrop(224, scale, ratio)._part(width, height) for _ in range(DRAWN)])
@@ -220,7 +235,7 @@ def test_random_resized_crop_has_torchvisions_distribution(width, height, scale,
 def test_flips_and_crops_are_uniform():
     flip = ("flip horizontally", (0, 0), 0, (0, 0, 0, 0), False, (0, 1), (1, 1), 0.3)
     crop = ("random crop", (10, 10), 0, (0, 0, 0, 0), False, (0, 1), (1, 1), 0.0)
-    steps = _core.ImageSteps([flip, crop])
+    steps = _core.ImageSteps([(*flip, NO_COLORS), (*crop, NO_COLORS)])
     plans = [steps.plan(13, 10, 5, row) for row in range(DRAWN)]
     flips = np.mean([plan[4] for plan in plans])
     assert abs(flips - 0.3) < 4 * (0.3 * 0.7 / DRAWN) ** 0.5

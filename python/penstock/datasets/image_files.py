@@ -12,7 +12,6 @@ from penstock.datasets.folder import kept
 from penstock.errors import ArgumentError, MissingFileError
 
 __all__ = [
-    "DECODED",
     "EXTENSIONS",
     "IsValid",
     "class_files",
@@ -24,9 +23,6 @@ __all__ = [
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """torchvision's."""
-
-DECODED = (".jpg", ".jpeg", ".png")
-"""What the core decodes."""
 
 _TICKS_NS = 50_000_000  # a file system's clock may lag: a change within this time may not show
 

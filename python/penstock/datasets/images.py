@@ -25,7 +25,6 @@ from penstock.datasets.epochs import InEpochs
 from penstock.datasets.files import require_choice
 from penstock.datasets.folder import few, index_from, shared
 from penstock.datasets.image_files import (
-    DECODED,
     IsValid,
     class_files,
     files_below,
@@ -132,15 +131,21 @@ class _Images(InEpochs):
         """Whether the core makes the samples, or which transform keeps it from that, in one line."""
         if self._why_slow is None:
             return f"{type(self).__name__}: images are decoded and transformed by the core"
-        whole = "loaded" if self._why_not_decoded() else "decoded by the core and transformed"
+        whole = "decoded by the core and transformed" if self.options.are_torchvisions else "loaded"
         return f"{type(self).__name__}: images are {whole} one by one in Python, because {self._why_slow}"
+
+    def what_helps(self) -> str:
+        """What would make samples cheaper where decoding is what takes the time; for `DataLoader.report`."""
+        if not (_core.BUILD["jpeg"] and _core.BUILD["png"]):
+            return "a build with libjpeg-turbo and libspng, where now Pillow decodes, or smaller image files"
+        if self.options.decode == "exact" and self._lowered is not None:
+            return 'decode="fast" (of JPEG files that are resized) or smaller image files'
+        return "smaller image files"
 
     def _choose(self) -> str | None:
         """Finds what the core is to do, or why it cannot."""
         if self.image_transform is None:
             return "there is no transform: samples are Pillow images"
-        if (reason := self._why_not_decoded()) is not None:
-            return reason
         try:
             plan = lowered(self.image_transform, self.options.decode, self._decoded())
         except NotLowered as why:
@@ -166,13 +171,6 @@ class _Images(InEpochs):
             except (FormatError, ShardError, OSError):
                 continue
         return 3
-
-    def _why_not_decoded(self) -> str | None:
-        if not (_core.BUILD["jpeg"] and _core.BUILD["png"]):
-            return "this build has no libjpeg-turbo or no libspng"
-        if (odd := _core.first_unlike(self._files, DECODED)) >= 0:
-            return f"the core does not decode {os.fsdecode(self._files.ids(np.array([odd]), ())[0])}"
-        return None
 
     def _find_size(self, plan: Lowered) -> tuple[int, int] | None:
         """Where the steps leave it open: what all images come to; None where that is not one size."""
@@ -251,7 +249,7 @@ class _Images(InEpochs):
         """Numbers of images; with their pixels, where the core decodes them."""
         numbers = column_in_memory("index", torch.arange(self._files.num_files))
         core = _core.Table([numbers, *([] if column is None else [column])])
-        if self._why_not_decoded() is not None or not self.options.are_torchvisions:
+        if not self.options.are_torchvisions:
             return Table(core, self._structure("index"))
         plain = Lowered()
         images = self._source(plain, self._pipeline(plain, channels_last=True), None, None, False)
@@ -292,12 +290,8 @@ class _Images(InEpochs):
             Width and height of the images that can be read, shape (images, 2), int64; path and reason of the
             others.
         """
-        if _core.BUILD["jpeg"] and _core.BUILD["png"]:
-            sizes, failures = _core.image_sizes(self._files, _core.ImagePipeline())
-            sizes = sizes[sizes[:, 0] > 0]
-        else:
-            sizes, failures = np.empty((0, 2), np.int64), _headers_by_pillow(self._files)
-        return sizes, self._with_paths(failures)
+        sizes, failures = _core.image_sizes(self._files, _core.ImagePipeline())
+        return sizes[sizes[:, 0] > 0], self._with_paths(failures)
 
     @property
     def warnings(self) -> list[Problem]:
@@ -351,9 +345,11 @@ class ImageFolder(_Images):
 
     torchvision's `ImageFolder` (its arguments, attributes, order and errors), with the work done by the core:
     files are read, decoded, cropped, resized, flipped, normalised and laid out by its threads, straight into
-    the batch, with the pixels that Pillow would give. For that the files must be JPEG or PNG, and the
-    transform one that the core knows: `penstock.transforms`, or torchvision's (v1 or v2) `Compose` of
-    `Resize`, `CenterCrop`, `RandomCrop`, `RandomResizedCrop`, flips, `Pad`, `Grayscale`, `ToTensor`,
+    the batch, with the pixels that Pillow would give. JPEG and PNG it decodes itself (see `show_config`); for
+    other formats, such as WebP, its threads call Pillow, and do the rest. For that the transform must be one
+    that the core knows: `penstock.transforms`, or torchvision's (v1 or v2) `Compose` of
+    `Resize`, `CenterCrop`, `RandomCrop`, `RandomResizedCrop`, flips, `Pad`, `Grayscale`, `ColorJitter`
+    (also in a `RandomApply`) and `RandomGrayscale` behind them, `ToTensor`,
     `PILToTensor`, `ToImage`, `ToDtype`, `ConvertImageDtype` and `Normalize`; with at most one resize,
     bilinear or bicubic and before the image becomes a tensor. (Where torchvision scales by multiplying with
     1/255, as `v2.ToDtype` does, the core divides: the last bit of a float may differ.) Any other transform,
@@ -391,7 +387,8 @@ class ImageFolder(_Images):
         channels_last: Samples are (height, width, channels), not (channels, height, width). Of native ones.
             Default: False.
         jpeg_warnings: What to do where libjpeg warns of corrupt data that it went on after: "count" it (see
-            `warnings`), take it for an "error", or "ignore" it. Of native samples. Default: "count".
+            `warnings`), take it for an "error", or "ignore" it. Of native samples; where Pillow decodes, it
+            does not tell of them. Default: "count".
         max_pixels: Images with more are refused before any memory is taken. Of native samples; Pillow has its
             own limit. Default: Pillow's.
         seed: Of what is random. Default: 0.

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from penstock.transforms import border_of
+from penstock.transforms import border_of, changes_of
 
 __all__ = ["Decode", "Decoded", "Lowered", "NotLowered", "lowered", "lowered_for_rows", "takes_images"]
 
@@ -22,10 +22,12 @@ Step: TypeAlias = tuple[
     tuple[float, float],
     tuple[float, float],
     float,
+    tuple[tuple[float, float], ...],
 ]
 """As `_core.ImageSteps` takes it."""
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+_NO_COLORS = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 _FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", 2: "bilinear", 3: "bicubic"}
 
 
@@ -148,6 +150,7 @@ class _Lowering:
         self.stage = "image"
         self.fills: set[int] = set()
         self.resizes_whole = True  # whether a resize may still come
+        self.moves_pixels = True  # whether anything else but a flip may
 
     def done(self) -> Lowered:
         if self.stage == "image":
@@ -244,9 +247,31 @@ class _Lowering:
         self.add("flip vertically", probability=float(it.p))
         self.resizes_whole = False
 
+    def color_jitter(self, it: Any, probability: float = 1.0) -> None:
+        self.before_colors()
+        self.add("jitter colors", probability=probability, colors=changes_of(it))
+
+    def random_grayscale(self, it: Any) -> None:
+        self.before_colors()
+        if self.result.channels == 3:
+            self.add("gray", probability=float(it.p))
+
+    def before_colors(self) -> None:
+        if self.stage != "image":
+            raise NotLowered("torch changes a tensor's colors otherwise than Pillow: put it before ToTensor")
+        self.moves_pixels = False
+
+    def random_apply(self, it: Any) -> None:
+        parts = list(it.transforms)
+        if len(parts) != 1 or _name_of(parts[0]) != "ColorJitter":
+            raise NotLowered("it is of something else than one ColorJitter")
+        self.color_jitter(parts[0], float(it.p))
+
     def grayscale(self, it: Any) -> None:
-        if self.stage != "image" or any("resize" in step[0] for step in self.result.steps):
-            raise NotLowered("it comes after a resize, or after the image has become a tensor")
+        if self.stage != "image" or not self.moves_pixels or any("resize" in s[0] for s in self.result.steps):
+            raise NotLowered(
+                "it comes after a resize or a change of colors, or after the image has become a tensor"
+            )
         if self.result.mode == "unchanged":
             raise NotLowered('images are to be "unchanged": mode="L" makes them gray')
         self.result.mode, self.result.channels = "L", it.num_output_channels
@@ -262,8 +287,11 @@ class _Lowering:
         scale: tuple[float, float] = (0.0, 1.0),
         ratio: tuple[float, float] = (1.0, 1.0),
         probability: float = 0.0,
+        colors: tuple[tuple[float, float], ...] = _NO_COLORS,
     ) -> None:
-        step = (kind, size, longest, padding, pads_if_needed, scale, ratio, probability)
+        if kind in _MOVES and not self.moves_pixels:
+            raise NotLowered("it comes after a change of colors")
+        step = (kind, size, longest, padding, pads_if_needed, scale, ratio, probability, colors)
         self.result.steps.append(step)
 
     # --- what they become -------------------------------------------------------------------------------
@@ -308,6 +336,9 @@ class _Lowering:
         """Of what the core makes anyway."""
 
 
+_MOVES = ("resize", "resize shorter", "center crop", "random crop", "random resized crop", "pad")
+
+
 class _RowLowering(_Lowering):
     """The same for what is a tensor of pixels from the start."""
 
@@ -343,13 +374,16 @@ def _two(size: Any) -> tuple[int, int]:
 
 _TAKERS: dict[str, str] = {
     "CenterCrop": "center_crop",
+    "ColorJitter": "color_jitter",
     "ConvertImageDtype": "to_dtype",
     "Grayscale": "grayscale",
     "Identity": "nothing",
     "Normalize": "normalize",
     "PILToTensor": "to_pixels",
     "Pad": "pad",
+    "RandomApply": "random_apply",
     "RandomCrop": "random_crop",
+    "RandomGrayscale": "random_grayscale",
     "RandomHorizontalFlip": "flip_horizontally",
     "RandomResizedCrop": "random_resized_crop",
     "RandomVerticalFlip": "flip_vertically",
