@@ -156,7 +156,10 @@ def test_what_a_loop_that_waits_is_told(root, monkeypatch):
     monkeypatch.setattr(_core, "BUILD", {**_core.BUILD, "jpeg": "one", "png": "one"})
     assert 'only decode="fast" (of JPEG files' in report(transform=SMALL)
     assert "only smaller image files would help" in report(transform=SMALL, decode="fast")
-    assert "use num_workers; images are loaded one by one in Python, because" in report(transform=tenfold)
+    assert (
+        "use num_workers; images are decoded by the core and transformed one by one in Python, because"
+        in report(transform=tenfold)
+    )
     monkeypatch.setitem(_core.BUILD, "jpeg", "")
     assert "a build with libjpeg-turbo and libspng, where now Pillow decodes, " in report(transform=SMALL)
 

@@ -5,6 +5,8 @@ import io
 import os
 import signal
 import struct
+import subprocess
+import sys
 import threading
 import time
 
@@ -394,13 +396,10 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_process_ends_while(folder, end):
-    process = start_python(PROGRAM, ENDS[end], folder)
-    try:
-        printed, complaint = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert (process.returncode, complaint) == (0, "")
-    assert ("Python is about to end" in printed) == ("late" in end)
+    command = [sys.executable, "-c", PROGRAM + ENDS[end], str(folder)]  # which imports penstock when it does
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert ("Python is about to end" in process.stdout) == ("late" in end)
 
 
 def test_ctrl_c_while_images_are_decoded(folder):

@@ -44,6 +44,7 @@ class _Walk:
 
     def __init__(self, root: str, is_valid: IsValid) -> None:
         self._root = root
+        self._start = len(os.path.join(root, ""))  # of names below it
         self._is_valid = is_valid
         self._began_ns = time.time_ns() - _TICKS_NS
         self.names: list[bytes] = []
@@ -53,7 +54,7 @@ class _Walk:
     def note(self, folder: str) -> None:
         """Remember when a folder was changed; 0: too lately to tell."""
         changed = os.stat(folder).st_mtime_ns
-        self.folders.append(os.fsencode(folder[len(self._root) + 1 :]))
+        self.folders.append(os.fsencode(folder[self._start :]))
         self.changed.append(changed if changed < self._began_ns else 0)
 
     def add(self, folder: str) -> None:
@@ -62,7 +63,7 @@ class _Walk:
             if at != self._root:
                 self.note(at)
             paths = (os.path.join(at, name) for name in sorted(names))
-            self.names += [os.fsencode(p[len(self._root) + 1 :]) for p in paths if self._is_valid(p)]
+            self.names += [os.fsencode(p[self._start :]) for p in paths if self._is_valid(p)]
 
     def index(self, recipe: bytes) -> _core.FileIndex:
         """All of it."""

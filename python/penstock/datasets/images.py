@@ -360,7 +360,8 @@ class ImageFolder(_Images):
     Where the transform leaves images of different sizes, a batch comes padded, with the sizes behind it, or
     as a list: see `Collate`. Places in a batch are known from the files' headers.
 
-    Which part is cut out depends on `seed`, epoch and sample alone: not on threads, ranks, order or resume.
+    Which part is cut out depends on `seed`, epoch and sample alone: not on threads, ranks, order or resume. A
+    sample that is drawn twice in an epoch is cut alike.
 
     Args:
         root: The folder that holds one folder for each class.
