@@ -27,24 +27,26 @@ def test_marked_blocks_run(readme, tmp_path):
     """All blocks after `<!-- runs -->`, in their order, as one program beside a folder of data."""
     blocks = MARKED.findall(readme)
     assert blocks, "README.md marks no block with <!-- runs -->"
-    for folder in ("data", "img", "lab", "seq", "len", "tokens"):
+    for folder in ("data", "img", "lab", "seq", "len", "tokens", "digits", "digit_labels"):
         (tmp_path / folder).mkdir()
     for shard in range(3):
         np.save(tmp_path / "data" / f"{shard}.npy", np.zeros((10 + shard, 4), np.float32))
         np.save(tmp_path / "img" / f"{shard}.npy", np.zeros((100, 8, 8), np.uint8))
         np.save(tmp_path / "lab" / f"{shard}.npy", np.arange(100) % 10)
+        np.save(tmp_path / "digits" / f"{shard}.npy", np.zeros((100, 28, 28), np.uint8))
+        np.save(tmp_path / "digit_labels" / f"{shard}.npy", np.arange(100) % 10)
         np.save(tmp_path / "seq" / f"{shard}.npy", np.zeros((100, 10), np.float32))
         np.save(tmp_path / "len" / f"{shard}.npy", np.arange(5) * 10)
         np.zeros(300, np.uint16).tofile(tmp_path / "tokens" / f"{shard}.bin")
-    for name in ("cat", "dog"):
+    for name, width in (("cat", 50), ("dog", 70)):
         (tmp_path / "train" / name).mkdir(parents=True)
-        Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "train" / name / "a.png")
+        Image.fromarray(np.zeros((40, width, 3), np.uint8)).save(tmp_path / "train" / name / "a.png")
     (tmp_path / "faces").mkdir()
     ids = [f"id-{i}" for i in range(100)]
     for name in ids:
         torch.save(torch.zeros(4), tmp_path / "faces" / f"{name}.pt")
     partition = {"train": ids[:80]}
-    given = f"import numpy as np\npartition, labels = {partition!r}, {dict.fromkeys(ids, 1)!r}"
+    given = f"import numpy as np\nimport torch\npartition, labels = {partition!r}, {dict.fromkeys(ids, 1)!r}"
     program = tmp_path / "readme.py"
     program.write_text("\n".join([given, *blocks]))
     finished = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True)
