@@ -376,9 +376,9 @@ class ImageFolder(_Images):
             read then; floats are scaled by 65,535. Default: "uint8", as Pillow makes it of any file.
         apply_exif_orientation: Turn the image as its EXIF data says. Default: False, as in torchvision.
         decode: "exact", or "fast": a JPEG that is to become much smaller is decoded at 1/2, 1/4 or 1/8 of its
-            size, as Pillow's `draft` does (of a photograph of 640 x 427 to 112 x 112, samples differ by 0.5 of
-            255 on average, 11 at most), and a resize of a uint8 tensor is done as one of an image. Default:
-            "exact".
+            size, as Pillow's `draft` does (of a photograph of 640 x 427 to 112 x 112, samples differ by 0.5
+            of 255 on average, 11 at most), and a resize of a uint8 tensor is done as one of an image.
+            Default: "exact".
         on_error: "raise" for an image that cannot be decoded; or "replace": another sample, chosen by the
             number of this one, stands in for it, image and target; or "skip": those whose header cannot be
             read are left out from the start (with a warning; every header is read), others are replaced. See
