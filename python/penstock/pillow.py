@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from penstock import _core
 from penstock.errors import FormatError
 
-__all__ = ["open_image", "pillow_version"]
+__all__ = ["open_image", "pillow_version", "resize_rule"]
 
 Opened: TypeAlias = tuple[int, int, int, bool, int, Callable[[int, int, int, int], bytes]]
 """Width, height, channels, whether the last is alpha, orientation, and what decodes a part."""
@@ -39,6 +39,15 @@ def pillow_version() -> str:
         return importlib.metadata.version("pillow")
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def resize_rule() -> str:
+    """The order of the passes of a resize, which shows in the last bit, in the Pillow that is installed."""
+    try:
+        major = int(pillow_version().split(".")[0])
+    except ValueError:
+        return "13"
+    return "11" if major <= 11 else "13" if major == 13 else "12"
 
 
 def _pillow() -> Any:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import io
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import context
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +17,6 @@ from penstock import _core
 from penstock.datasets.base import Rows
 from penstock.datasets.decoded import NumberedImages
 from penstock.datasets.epochs import InEpochs
-from penstock.datasets.files import require_choice
 from penstock.datasets.folder import few, index_from, shared
 from penstock.datasets.image_files import (
     IsValid,
@@ -31,68 +25,28 @@ from penstock.datasets.image_files import (
     files_named,
     kept_files,
 )
+from penstock.datasets.image_labels import ImageLabels, as_tensor, values_of
+from penstock.datasets.image_options import ImageOptions, JpegWarnings, Mode, OnError, PixelType
 from penstock.datasets.image_shards import (
     Images,
     ImageShards,
     image_shards,
-    key_of,
-    keys_of,
-    names_in,
     without_images,
 )
+from penstock.datasets.images_in_python import ATTEMPTS, InPython, headers_by_pillow, opened_image
 from penstock.datasets.lowering import Decode, Decoded, Lowered, NotLowered, lowered
-from penstock.errors import ArgumentError, FormatError, MissingFileError, SchemaError, ShardError
-from penstock.samplers.base import at_least
+from penstock.errors import ArgumentError, FormatError, MissingFileError, ShardError
+from penstock.pillow import resize_rule
 from penstock.table import Structure, Table, column_in_memory
 
 __all__ = ["ImageDataset", "ImageFolder"]
 
-Mode: TypeAlias = Literal["RGB", "L", "unchanged"]
-PixelType: TypeAlias = Literal["uint8", "uint16"]
-OnError: TypeAlias = Literal["raise", "skip", "replace"]
-JpegWarnings: TypeAlias = Literal["count", "error", "ignore"]
-ImageLabels: TypeAlias = "Mapping[str, Any] | Sequence[Any] | Tensor | Callable[[Any], Any]"
 Problem: TypeAlias = tuple[str, str]
 """A path and what is wrong there."""
 
 _MOST_PIXELS = 89_478_485
-_ATTEMPTS = 100
-_MOST_TOLD = 1000
 _FIRST_LOOK = 256  # headers: more are read only where these say one size
 _log = logging.getLogger("penstock")
-
-
-@dataclass(frozen=True)
-class _Options:
-    """The arguments that all datasets of images share; they say what each means."""
-
-    mode: Mode
-    dtype: PixelType
-    apply_exif_orientation: bool
-    decode: Decode
-    on_error: OnError
-    channels_last: bool
-    jpeg_warnings: JpegWarnings
-    max_pixels: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        require_choice("mode", self.mode, ("RGB", "L", "unchanged"))
-        require_choice("dtype", self.dtype, ("uint8", "uint16"))
-        require_choice("decode", self.decode, ("exact", "fast"))
-        require_choice("on_error", self.on_error, ("raise", "skip", "replace"))
-        require_choice("jpeg_warnings", self.jpeg_warnings, ("count", "error", "ignore"))
-        at_least(1, self.max_pixels, "max_pixels")
-
-    @property
-    def are_torchvisions(self) -> bool:
-        """Whether images are before the transform as torchvision has them."""
-        return self.mode == "RGB" and self.dtype == "uint8" and not self.apply_exif_orientation
-
-    @property
-    def bits(self) -> int:
-        """Of a sample of a channel."""
-        return 8 if self.dtype == "uint8" else 16
 
 
 class _Images(InEpochs):
@@ -103,7 +57,7 @@ class _Images(InEpochs):
         files: Images,
         labels: Tensor | None,
         transform: Callable[[Any], Any] | None,
-        options: _Options,
+        options: ImageOptions,
     ) -> None:
         self.image_transform = transform
         self.options = options
@@ -161,9 +115,9 @@ class _Images(InEpochs):
 
     def _channels_of_first(self) -> int:
         """Of the first image that can be read; 3 where none can, as batches will tell."""
-        for row in range(min(self._files.num_files, _ATTEMPTS)):
+        for row in range(min(self._files.num_files, ATTEMPTS)):
             try:
-                with _opened(self._files, row)[2]() as file:
+                with opened_image(self._files, row)[2]() as file:
                     bytes_ = file.read()
                 return _core.image_info(
                     bytes_, "unchanged", self.options.bits, max_pixels=self.options.max_pixels
@@ -200,7 +154,7 @@ class _Images(InEpochs):
             assert self._lowered is not None
             _, failures = self._read_headers(self._lowered)
         else:
-            failures = _headers_by_pillow(self._files)
+            failures = headers_by_pillow(self._files)
         if not failures:
             return
         numbers = [number for number, _ in failures]
@@ -230,17 +184,20 @@ class _Images(InEpochs):
             std=plan.std,
             decode=self.options.decode,
             filter=plan.filter,
-            rule=_pillow_rule(),
+            rule=resize_rule(),
             orientation=self.options.apply_exif_orientation,
             warnings=self.options.jpeg_warnings,
             max_pixels=self.options.max_pixels,
         )
 
-    def _built(self) -> tuple[Table, _InPython | None]:
+    def _built(self) -> tuple[Table, InPython | None]:
         """The table, and what makes samples of its rows in Python."""
         column = None if self._labels is None else column_in_memory("target", self._labels)
         if self._lowered is None:
-            return self._built_for_python(column), _InPython(self)
+            slow_path = InPython(
+                self._files, self._labels, self.image_transform, self.options, self._python_log
+            )
+            return self._built_for_python(column), slow_path
         is_replaced = self.options.on_error != "raise"
         source = self._source(self._lowered, self._pipeline(self._lowered), self._size, column, is_replaced)
         return Table(_core.Table([source]), self._structure("image")), None
@@ -435,12 +392,12 @@ class ImageFolder(_Images):
         self._require_images(files, allow_empty)
         numbers = torch.arange(len(self.classes))
         if target_transform is not None:
-            numbers = _as_tensor([target_transform(i) for i in range(len(self.classes))])
+            numbers = as_tensor([target_transform(i) for i in range(len(self.classes))])
         super().__init__(
             files,
             numbers[torch.from_numpy(self._class_numbers(files))],
             transform,
-            _Options(
+            ImageOptions(
                 mode=mode,
                 dtype=dtype,
                 apply_exif_orientation=apply_exif_orientation,
@@ -574,9 +531,9 @@ class ImageDataset(_Images):
         self.class_to_idx: dict[str, int] = {}
         super().__init__(
             files,
-            self._labels_in(shards) if labels is None else self._numbered(_values_of(labels, files)),
+            self._labels_in(shards) if labels is None else self._numbered(values_of(labels, files)),
             transform,
-            _Options(
+            ImageOptions(
                 mode=mode,
                 dtype=dtype,
                 apply_exif_orientation=apply_exif_orientation,
@@ -610,7 +567,7 @@ class ImageDataset(_Images):
             self.classes = sorted(set(values))
             self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
             values = [self.class_to_idx[value] for value in values]
-        return _as_tensor(values)
+        return as_tensor(values)
 
     def _read_targets(self) -> Rows:
         labels = self._labels
@@ -621,112 +578,6 @@ class ImageDataset(_Images):
         return labels.to(torch.int64).numpy()
 
 
-class _InPython:
-    """Makes samples of the rows of a table that holds numbers of images: one Python call each."""
-
-    def __init__(self, images: _Images) -> None:
-        self._files = images._files
-        self._labels = images._labels
-        self._transform = images.image_transform
-        self._attempts = _ATTEMPTS if images.options.on_error != "raise" else 0
-        self._options = images.options
-        self._log = images._python_log
-
-    def __call__(self, sample: Any) -> Any:
-        first = sample if self._labels is None else sample[0]
-        row, pixels = first if isinstance(first, tuple) else (int(first), None)
-        if pixels is None:
-            image, row = self._some_image(row)
-        else:
-            image = _of_pixels(pixels, self._files, row)
-        if self._transform is not None:
-            image = self._transform(image)
-        if self._labels is None:
-            return image
-        label = self._labels[row]
-        is_number = label.ndim == 0 and not label.is_floating_point()
-        return image, label.item() if is_number else label
-
-    def _some_image(self, row: int) -> tuple[Any, int]:
-        """The image of a row, or of one that stands in for it; and which that is."""
-        other = row
-        for attempt in range(self._attempts):
-            try:
-                return self._image(other), other
-            except (FormatError, ShardError) as error:
-                if len(self._log) < _MOST_TOLD:
-                    self._log.append((str(error.path), error.problem))
-                other = _core.derive_key(_core.derive_key(0, row), attempt) % self._files.num_files
-        return self._image(other), other
-
-    def _image(self, row: int) -> Any:
-        return _by_pillow(self._files, row, self._options)
-
-
-def _of_pixels(pixels: Tensor, images: Images, row: int) -> Any:
-    """The image that `_by_pillow` gives, of pixels that the core has decoded, shape (height, width, 3)."""
-    from PIL import Image
-
-    _, _, opened = _opened(images, row)
-    with opened() as file, Image.open(file) as header:
-        if "transparency" in header.info:  # which becomes something else as the image becomes RGB
-            return header.convert("RGB")
-        image = Image.fromarray(pixels.numpy())
-        image.info = header.info
-    return image
-
-
-def _by_pillow(images: Images, row: int, options: _Options | None = None) -> Any:
-    """An image as torchvision's loader gives it, but for the options; None, only its header read, without.
-
-    Raises:
-        FormatError: It is no image, or a broken one.
-        ShardError: It cannot be read.
-    """
-    from PIL import Image
-
-    path, part, opened = _opened(images, row)
-    try:
-        with opened() as file:
-            try:
-                with Image.open(file) as image:
-                    return None if options is None else _converted(image, options)
-            except FormatError as error:
-                error.path = path
-                raise
-            except Exception as error:  # Pillow raises what its formats happen to
-                raise FormatError(f"{part}Pillow cannot decode it: {error}", path=path) from error
-    except (FormatError, ShardError):
-        raise
-    except OSError as error:
-        raise ShardError(f"it cannot be read: {error.strerror}", path=path, errno=error.errno) from error
-
-
-def _converted(image: Any, options: _Options) -> Any:
-    from PIL import ImageOps
-
-    is_wide = image.mode.startswith("I;16")
-    if options.dtype == "uint16" and not is_wide:
-        raise FormatError("Pillow has no 16 bits of this image", expected="16-bit gray", actual=image.mode)
-    if options.apply_exif_orientation:
-        image = ImageOps.exif_transpose(image)
-    if options.mode == "unchanged" and image.mode == "P":
-        return image.convert("RGBA" if "transparency" in image.info else "RGB")
-    if options.mode == "unchanged" or options.dtype == "uint16":
-        return image.copy()
-    return image.convert(options.mode)
-
-
-def _opened(images: Images, row: int) -> tuple[str, str, Callable[[], Any]]:
-    """Path of an image's file, what it is called in there, for a message, and what opens it."""
-    if isinstance(images, _core.FileIndex):
-        name = images.ids(np.array([row]), ())[0]
-        path = os.path.join(os.fsdecode(images.root) or "/", name)
-        return path, "", lambda: open(path, "rb")
-    place, member = map(os.fsdecode, images.place(row))
-    return place, f"image {member!r}: ", lambda: io.BytesIO(images.read(row))
-
-
 def _sent(files: Images) -> Any:
     """What another process makes them of again."""
     return (shared(files) or files.image) if isinstance(files, _core.FileIndex) else files.state
@@ -734,74 +585,3 @@ def _sent(files: Images) -> Any:
 
 def _received(state: Any) -> Images:
     return _core.ImageExtents(*state) if isinstance(state, tuple) else index_from(state, 0)
-
-
-def _headers_by_pillow(files: Images) -> list[tuple[int, str]]:
-    """Number and problem of each image whose header cannot be read."""
-    failures = []
-    for number in range(files.num_files):
-        try:
-            _by_pillow(files, number)
-        except (FormatError, ShardError) as error:
-            failures.append((number, error.problem))
-    return failures
-
-
-def _pillow_rule() -> str:
-    """The order of the passes of a resize, which shows in the last bit, in the Pillow that is installed."""
-    try:
-        major = int(importlib.metadata.version("pillow").split(".")[0])
-    except (importlib.metadata.PackageNotFoundError, ValueError):
-        return "13"
-    return "11" if major <= 11 else "13" if major == 13 else "12"
-
-
-def _values_of(labels: ImageLabels, files: Images) -> Any:
-    """One label for each image."""
-    root = os.fsdecode(files.root) or "/"
-    is_file = isinstance(files, _core.FileIndex)
-    names = files.ids(None, ()) if isinstance(files, _core.FileIndex) else names_in(files)
-    if isinstance(labels, Mapping):
-        return _mapped(labels, names, partial(_keys_of_file, root) if is_file else keys_of)
-    if callable(labels) and not isinstance(labels, Tensor):
-        return [labels(Path(root, name) if is_file else key_of(name)) for name in names]
-    values = labels if hasattr(labels, "__len__") else list(labels)
-    if len(values) != len(names):
-        raise SchemaError(
-            "labels= does not have one for every image", expected=str(len(names)), actual=str(len(values))
-        )
-    return values.to_list() if hasattr(values, "to_list") else values  # a column of pandas
-
-
-def _keys_of_file(root: str, name: str) -> tuple[str, ...]:
-    last = os.path.basename(name)
-    return name, os.path.splitext(name)[0], os.path.join(root, name), last, os.path.splitext(last)[0]
-
-
-def _mapped(
-    labels: Mapping[str, Any], names: Sequence[str], keys_of: Callable[[str], tuple[str, ...]]
-) -> list[Any]:
-    values, missing = [], []
-    for name in names:
-        key = next((key for key in keys_of(name) if key in labels), None)
-        if key is None:
-            missing.append(name)
-        else:
-            values.append(labels[key])
-    if missing:
-        raise SchemaError(f"labels= misses {len(missing)} of {len(names)} images", actual=few(missing))
-    return values
-
-
-def _as_tensor(values: Any) -> Tensor:
-    try:
-        if isinstance(values, list) and values and isinstance(values[0], Tensor):
-            return torch.stack(values)
-        return torch.as_tensor(values).contiguous()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise SchemaError(
-            "labels must be numbers",
-            field="target",
-            actual=repr(values[0]) if len(values) else "none",
-            hint='Number them, such as {"cat": 0, "dog": 1}[name], or give strings alone.',
-        ) from error
