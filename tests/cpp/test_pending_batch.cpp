@@ -54,9 +54,9 @@ class Numbers final : public Storage {
   std::string path_;
 };
 
-/// A table that lives on.
+/// A table that lives on, whatever threads are still at when the program ends.
 const Table& numbers(std::int64_t bad_row = -1) {
-  static std::map<std::int64_t, std::unique_ptr<Table>> tables;
+  static auto& tables = *new std::map<std::int64_t, std::unique_ptr<Table>>;
   std::unique_ptr<Table>& table = tables[bad_row];
   if (table) return *table;
   auto storage = std::make_shared<Numbers>();
