@@ -1,5 +1,6 @@
 #include "assemble/length_source.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -8,9 +9,7 @@
 namespace penstock {
 
 LengthSource::LengthSource(std::shared_ptr<const Source> source, std::size_t field, std::int64_t max_length)
-    : source_(std::move(source)), number_(field), max_length_(max_length) {
-  field_ = {source_->fields()[field].name + "_lengths", DType::kInt64, {}, sizeof(std::int64_t)};
-}
+    : BatchNumbers(*source, field, {}), source_(std::move(source)), number_(field), max_length_(max_length) {}
 
 void LengthSource::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) {
   std::byte* to = outs.front();
@@ -22,7 +21,7 @@ void LengthSource::gather(std::span<const std::int64_t> rows, std::span<std::byt
 }
 
 std::shared_ptr<Source> LengthSource::followed_by(const Source& /*other*/) const {
-  throw Error(ErrorKind::kSchema, "lengths belong to their rows").in_field(field_.name);
+  throw Error(ErrorKind::kSchema, "lengths belong to their rows").in_field(fields().front().name);
 }
 
 }  // namespace penstock

@@ -1,37 +1,29 @@
 #pragma once
 
-#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <span>
 
-#include "assemble/source.h"
+#include "assemble/batch_numbers.h"
 
 namespace penstock {
 
 /// The lengths of a ragged field's rows, no more than `max_length`: int64 numbers, known without reading
 /// anything.
-class LengthSource final : public Source {
+class LengthSource final : public BatchNumbers {
  public:
   LengthSource(std::shared_ptr<const Source> source, std::size_t field, std::int64_t max_length);
 
-  [[nodiscard]] std::span<const Field> fields() const noexcept override { return {&field_, 1}; }
   [[nodiscard]] std::int64_t num_rows() const noexcept override { return source_->num_rows(); }
-  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override { return {num_rows()}; }
-  [[nodiscard]] std::int64_t num_shards() const noexcept override { return 1; }
-  [[nodiscard]] std::int64_t row_work() const noexcept override { return field_.row_bytes; }
   void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) override;
-  [[nodiscard]] bool asks_ahead() const noexcept override { return false; }
-  void will_need(std::int64_t /*first*/, std::int64_t /*count*/) override {}
-  void will_need(std::span<const std::int64_t> /*rows*/) override {}
-  void will_not_need(std::span<const std::int64_t> /*rows*/) const noexcept override {}
   [[nodiscard]] std::uint64_t fingerprint() const override { return source_->fingerprint(); }
-  [[nodiscard]] std::shared_ptr<Source> select(std::size_t /*field*/) override { return shared_from_this(); }
   [[nodiscard]] std::shared_ptr<Source> followed_by(const Source& other) const override;
 
  private:
   std::shared_ptr<const Source> source_;
   std::size_t number_;
   std::int64_t max_length_;
-  Field field_;
 };
 
 }  // namespace penstock

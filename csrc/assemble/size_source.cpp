@@ -2,14 +2,14 @@
 
 #include <array>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 
 namespace penstock {
 
-SizeSource::SizeSource(std::shared_ptr<const ImageBatch> batch) : batch_(std::move(batch)) {
-  field_ = {batch_->fields().front().name + "_lengths", DType::kInt64, {2}, 2 * sizeof(std::int64_t)};
-}
+SizeSource::SizeSource(std::shared_ptr<const ImageBatch> batch)
+    : BatchNumbers(*batch, 0, {2}), batch_(std::move(batch)) {}
 
 void SizeSource::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) {
   std::byte* to = outs.front();
@@ -22,7 +22,7 @@ void SizeSource::gather(std::span<const std::int64_t> rows, std::span<std::byte*
 }
 
 std::shared_ptr<Source> SizeSource::followed_by(const Source& /*other*/) const {
-  throw Error(ErrorKind::kSchema, "sizes belong to their images").in_field(field_.name);
+  throw Error(ErrorKind::kSchema, "sizes belong to their images").in_field(fields().front().name);
 }
 
 }  // namespace penstock

@@ -142,6 +142,14 @@ def plain_indices(indices: Any) -> Any:
         ) from None
 
 
+def _is_in_worker() -> bool:
+    """Whether this is a worker process, where one thread is enough unless the user says otherwise."""
+    if get_worker_info() is None:
+        return False
+    _core.set_default_num_threads(1)
+    return True
+
+
 _SPLIT = Layout(layout="list")
 
 
@@ -211,8 +219,7 @@ class Table:
         arrangement = self._arrangement
         if arrangement is None or (arrangement.layout is not layout and arrangement.layout != layout):
             arrangement = self._arrangement = _Arrangement(self, layout)
-        if get_worker_info() is not None:
-            _core.set_default_num_threads(1)
+        _is_in_worker()  # headers may be read
         return RaggedBatch(self, indices, arrangement)
 
     def pack_batch(self, tensors: Sequence[Tensor]) -> Batch:
@@ -231,8 +238,7 @@ class Table:
         """One new tensor per field, shape (len(indices), *row_shape)."""
         if pin_memory:
             return self.gather_into(indices, self._pinned(len(indices)))
-        if get_worker_info() is not None:
-            _core.set_default_num_threads(1)
+        if _is_in_worker():
             return self.gather_into(
                 indices, [self._shared(i, len(indices)) for i in range(len(self._dtypes))]
             )

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "image_rows.h"
 #include "storage/file.h"
 #include "temporary_folder.h"
 
@@ -71,14 +72,6 @@ ArrayImageSource::Parts parts_of(std::shared_ptr<Column> rows, std::vector<Image
   parts.pipeline = std::make_shared<ImagePipeline>(ImageOptions{}, finish);
   parts.steps = std::make_shared<ImageSteps>(std::move(steps));
   return parts;
-}
-
-std::vector<std::uint8_t> gathered(Source& source, const std::vector<std::int64_t>& rows) {
-  const auto bytes = static_cast<std::size_t>(source.fields().front().row_bytes);
-  std::vector<std::uint8_t> out(rows.size() * bytes);
-  std::byte* const at = reinterpret_cast<std::byte*>(out.data());
-  source.gather(rows, {&at, 1});
-  return out;
 }
 
 std::vector<std::int64_t> all_rows() {

@@ -17,6 +17,7 @@
 #include "image/jpeg.h"
 #include "image/png.h"
 #include "image_files.h"
+#include "image_rows.h"
 #include "temporary_folder.h"
 
 namespace penstock {
@@ -37,11 +38,7 @@ std::string text_of(const std::vector<std::byte>& bytes) {
 /// Every eighth file is no image; of every eighth, half of the data is gone.
 std::shared_ptr<FileIndex> write_files(const TemporaryFolder& folder, std::vector<Size>& sizes) {
   std::mt19937 random(1);
-  FileIndex::Parts parts;
-  parts.root = folder.path();
-  parts.fields = {{"image", DType::kUInt8, {0}, 0}};
-  parts.stamps.resize(kFiles);
-  parts.offsets.resize(kFiles, FileIndex::kElsewhere);
+  FileIndex::Parts parts = image_index_parts(folder.path(), kFiles);
   for (std::int64_t file = 0; file < kFiles; ++file) {
     const auto width = static_cast<std::int32_t>(1 + random() % 40);
     const auto height = static_cast<std::int32_t>(1 + random() % 40);

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "image/png.h"
+#include "image_rows.h"
 #include "temporary_folder.h"
 
 namespace penstock {
@@ -56,11 +57,7 @@ ImageStep border(std::int32_t width) {
 
 /// Every tenth file is no image.
 std::shared_ptr<FileIndex> write_files(const TemporaryFolder& folder) {
-  FileIndex::Parts parts;
-  parts.root = folder.path();
-  parts.fields = {{"image", DType::kUInt8, {0}, 0}};
-  parts.stamps.resize(kFiles);
-  parts.offsets.resize(kFiles, FileIndex::kElsewhere);
+  FileIndex::Parts parts = image_index_parts(folder.path(), kFiles);
   for (std::int64_t file = 0; file < kFiles; ++file) {
     const std::string name = std::to_string(file) + ".png";
     folder.write(name, file % 10 == 9 ? "no image" : png());
@@ -80,14 +77,6 @@ ImageSource::Parts parts_of(const std::shared_ptr<FileIndex>& files, std::vector
   parts.size = parts.steps->size().value_or(Size{3, 2});
   parts.log = std::make_shared<ImageLog>();
   return parts;
-}
-
-std::vector<std::uint8_t> gathered(Source& source, const std::vector<std::int64_t>& rows) {
-  const auto bytes = static_cast<std::size_t>(source.fields().front().row_bytes);
-  std::vector<std::uint8_t> out(rows.size() * bytes);
-  std::byte* const at = reinterpret_cast<std::byte*>(out.data());
-  source.gather(rows, {&at, 1});
-  return out;
 }
 
 bool has_png() { return !png_library().empty(); }

@@ -164,15 +164,7 @@ def _plan(transform: ImageRows, shape: tuple[int, ...]) -> _RowPlan:
 
 def _source(table: _core.Table, number: int, plan: _RowPlan) -> _core.ArrayImageSource:
     how = plan.lowered
-    pipeline = _core.ImagePipeline(
-        channels=how.channels,
-        dtype=str(how.dtype).removeprefix("torch."),
-        channels_last=plan.channels_last,
-        scale=how.scale,
-        mean=how.mean,
-        std=how.std,
-        filter=how.filter,
-    )
+    pipeline = _core.ImagePipeline(channels_last=plan.channels_last, **how.of_samples())
     steps = _core.ImageSteps(how.steps)
     return _core.ArrayImageSource(
         table, number, plan.rows_channels_last, pipeline, steps, how.fill, how.has_channels

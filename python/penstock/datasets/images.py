@@ -174,16 +174,11 @@ class _Images(InEpochs):
 
     def _pipeline(self, plan: Lowered, channels_last: bool = False) -> _core.ImagePipeline:
         return _core.ImagePipeline(
+            **plan.of_samples(),
             mode=plan.mode,
-            channels=plan.channels,
             bits=self.options.bits,
-            dtype=str(plan.dtype).removeprefix("torch."),
             channels_last=self.options.channels_last or channels_last,
-            scale=plan.scale,
-            mean=plan.mean,
-            std=plan.std,
             decode=self.options.decode,
-            filter=plan.filter,
             rule=resize_rule(),
             orientation=self.options.apply_exif_orientation,
             warnings=self.options.jpeg_warnings,

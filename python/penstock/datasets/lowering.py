@@ -78,6 +78,17 @@ class Lowered:
     fill: int = 0
     has_channels: bool = True
 
+    def of_samples(self) -> dict[str, Any]:
+        """What a sample becomes, for `_core.ImagePipeline`."""
+        return {
+            "channels": self.channels,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "scale": self.scale,
+            "mean": self.mean,
+            "std": self.std,
+            "filter": self.filter,
+        }
+
 
 def lowered(transform: Any, decode: Decode, images: Decoded = Decoded()) -> Lowered:
     """What the core is to do instead of a transform.
