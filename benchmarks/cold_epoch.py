@@ -18,6 +18,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 import penstock
+from benchmarks.workloads import forget
 
 SHARDS, SHARD_BYTES = 24, 1 << 27  # 3 GiB
 ROW_BYTES = (1024, 153_600)
@@ -62,14 +63,6 @@ def write(folder: Path, row_bytes: int) -> None:
         np.save(folder / f"{shard:02}.npy", rows)
 
 
-def forget(folder: Path) -> None:
-    """Drop the shards from the page cache."""
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def compare(row_bytes: int) -> None:
     """Every order in turn."""
     print(f"\nrows of {row_bytes:,} bytes")
@@ -78,7 +71,7 @@ def compare(row_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), row_bytes)
         for order in ORDERS:
-            forget(Path(folder))
+            forget(Path(folder).iterdir())
             group.mkdir()
             (group / ("memory.max" if unified else "memory.limit_in_bytes")).write_text(str(LIMIT))
             command = [sys.executable, "-m", "benchmarks.cold_epoch", folder, order]

@@ -7,6 +7,7 @@ contender makes one that is not timed, so that none inherits another's caches. N
 
 from __future__ import annotations
 
+import gc
 import statistics
 import tempfile
 import time
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader
 
 import penstock
 from benchmarks import bench_loader
-from benchmarks.workloads import ROWS, Written, gather_contenders, write
+from benchmarks.workloads import ROWS, Written, forget, gather_contenders, write
 
 ROUNDS = 7
 
@@ -49,14 +50,36 @@ def report(title: str, rates: dict[str, float], row_bytes: int, reference: str) 
         print(f"  {name:36} {rate:>13,.0f} rows/s {gb_per_s:6.2f} GB/s {ratio:7.2f}x")
 
 
-def compare_gathers(data: Written) -> None:
+def cold_seconds(data: Written, name: str) -> float:
+    """One epoch of a contender that finds nothing in memory."""
+    gc.collect()  # what is mapped would stay
+    forget(data.paths)
+    step = gather_contenders(data)[name]
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def compare_cold(data: Written) -> None:
+    """One epoch from the disk each, random batches; the last one is Penstock's."""
+    names = ["np.memmap, vectorised per file", "penstock gather(out=)"]
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(ROUNDS):
+        for name in names:
+            times[name].append(cold_seconds(data, name))
+    total = len(data.batches) * data.rows.batch
+    rates = {name: total / statistics.median(each) for name, each in times.items()}
+    report(f"gather from the disk, rows of {data.rows.name}", rates, data.rows.row_bytes, names[0])
+
+
+def compare_gathers(data: Written, state: str) -> None:
     """Batches out of files against batches out of RAM."""
     rows = data.rows
     total = len(data.batches) * rows.batch
     seconds = medians(gather_contenders(data))
     rates = {name: total / value for name, value in seconds.items()}
     report(
-        f"gather, rows of {rows.name}, batches of {rows.batch}",
+        f"gather, rows of {rows.name}, batches of {rows.batch}, {state}",
         rates,
         rows.row_bytes,
         "torch.index_select(out=), in RAM",
@@ -112,7 +135,9 @@ def main() -> None:
     for name, rows in ROWS.items():
         with tempfile.TemporaryDirectory() as folder:
             data = write(rows, Path(folder))
-            compare_gathers(data)
+            compare_gathers(data, "files just written")
+            compare_cold(data)
+            compare_gathers(data, "files read by Penstock")
             if name != "40B":
                 compare_loaders(data)
                 compare_ahead(data)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,14 @@ def write(rows: Rows, folder: Path) -> Written:
     return Written(
         rows, paths, ram, list(order[: rows.total // rows.batch * rows.batch].view(-1, rows.batch))
     )
+
+
+def forget(paths: Iterable[Path]) -> None:
+    """Drop files that nobody maps from the page cache."""
+    for path in paths:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def gather_contenders(data: Written) -> dict[str, Step]:

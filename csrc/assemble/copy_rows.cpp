@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #if defined(__SSE2__)
@@ -56,12 +57,21 @@ struct CopyAny {
   }
 };
 
-/// A row that fits a line or two: the one it begins in, then the one it ends in, into L1.
+/// A row of some lines, of which the processor brings those between by itself: the one it begins in, then the
+/// one it ends in, into L1.
 struct PrefetchEnds {
   static constexpr std::int64_t kFar = 32;
   static constexpr std::int64_t kNear = 16;
   static void near(const std::byte* row, std::int64_t bytes) noexcept {
     __builtin_prefetch(row + bytes - 1, 0, 3);
+  }
+};
+
+/// A row of at most a line's bytes: a second line only where it reaches into one.
+struct PrefetchOneOrTwo : PrefetchEnds {
+  static void near(const std::byte* row, std::int64_t bytes) noexcept {
+    const std::uint64_t place = reinterpret_cast<std::uintptr_t>(row) % kLine;
+    if (place + static_cast<std::uint64_t>(bytes) > kLine) PrefetchEnds::near(row, bytes);
   }
 };
 
@@ -159,10 +169,14 @@ void copy_large(const RowCopy& work) noexcept {
 constexpr std::int64_t kMostBlockBytes = 256;
 constexpr std::int64_t kMostCountedBytes = 1024;
 
+template <int Blocks>
+using PrefetchBlocks = std::conditional_t<(Blocks <= kLine / 16), PrefetchOneOrTwo, PrefetchEnds>;
+
 /// For 17 to kMostBlockBytes bytes: one kernel for every 16.
 template <int... Index>
 constexpr auto block_kernels(std::integer_sequence<int, Index...>) noexcept {
-  return std::array<Kernel, sizeof...(Index)>{&copy_pipelined<CopyBlocks<Index + 2>, PrefetchEnds>...};
+  return std::array<Kernel, sizeof...(Index)>{
+      &copy_pipelined<CopyBlocks<Index + 2>, PrefetchBlocks<Index + 2>>...};
 }
 
 /// For kMostBlockBytes + 1 to kMostCountedBytes bytes: one kernel for every 64.
@@ -181,15 +195,15 @@ Kernel choose(std::int64_t row_bytes, std::int64_t num_rows) noexcept {
   static constexpr auto kBlockKernels = block_kernels(std::make_integer_sequence<int, kBlocks>{});
   static constexpr auto kLineKernels = line_kernels(std::make_integer_sequence<int, kLines>{});
   switch (row_bytes) {
-    case 1: return &copy_pipelined<CopyExactly<1>, PrefetchEnds>;
-    case 2: return &copy_pipelined<CopyExactly<2>, PrefetchEnds>;
-    case 4: return &copy_pipelined<CopyExactly<4>, PrefetchEnds>;
-    case 8: return &copy_pipelined<CopyExactly<8>, PrefetchEnds>;
-    case 12: return &copy_pipelined<CopyExactly<12>, PrefetchEnds>;
-    case 16: return &copy_pipelined<CopyExactly<16>, PrefetchEnds>;
+    case 1: return &copy_pipelined<CopyExactly<1>, PrefetchOneOrTwo>;
+    case 2: return &copy_pipelined<CopyExactly<2>, PrefetchOneOrTwo>;
+    case 4: return &copy_pipelined<CopyExactly<4>, PrefetchOneOrTwo>;
+    case 8: return &copy_pipelined<CopyExactly<8>, PrefetchOneOrTwo>;
+    case 12: return &copy_pipelined<CopyExactly<12>, PrefetchOneOrTwo>;
+    case 16: return &copy_pipelined<CopyExactly<16>, PrefetchOneOrTwo>;
     default: break;
   }
-  if (row_bytes < 16) return &copy_pipelined<CopyAny, PrefetchEnds>;
+  if (row_bytes < 16) return &copy_pipelined<CopyAny, PrefetchOneOrTwo>;
   if (row_bytes <= kMostBlockBytes) return kBlockKernels[static_cast<std::size_t>((row_bytes - 17) / 16)];
   if (row_bytes <= kMostCountedBytes) {
     return kLineKernels[static_cast<std::size_t>((row_bytes - kMostBlockBytes - 1) / kLine)];

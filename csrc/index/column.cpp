@@ -37,6 +37,12 @@ AccessPattern pattern_of(std::span<const std::int64_t> rows) {
   return 2 * following >= rows.size() ? AccessPattern::kSequential : AccessPattern::kRandom;
 }
 
+/// Rows of more bytes cost so much that the walk through the page tables to theirs cannot be seen.
+constexpr std::int64_t kMostWalked = std::int64_t{4} << 10U;
+
+/// Of more data, a first batch of random rows would wait too long for the large units around them.
+constexpr std::uint64_t kMostResident = std::uint64_t{4} << 30U;
+
 /// Fewer scattered bytes are not worth a call of the system.
 constexpr std::int64_t kWorthACall = std::int64_t{64} << 10U;
 
@@ -131,7 +137,11 @@ void Column::open() {
     strided_rows_.reserve(layouts_.size());
     for (const RowLayout& layout : layouts_) strided_rows_.emplace_back(layout, row_shape_, dtype_);
   }
-  fits_in_memory_ = bytes_of(storages_) < available_memory() / 2;
+  const std::uint64_t bytes = bytes_of(storages_);
+  fits_in_memory_ = bytes < available_memory() / 2;
+  if (fits_in_memory_ && bytes <= kMostResident && row_bytes_ <= kMostWalked) {
+    for (const auto& storage : storages_) storage->advise(AccessPattern::kResident);
+  }
   next_check_ns_.store(now_ns(), std::memory_order_relaxed);
   opened_.store(true, std::memory_order_release);
 }

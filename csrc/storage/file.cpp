@@ -22,6 +22,16 @@
 namespace penstock {
 namespace {
 
+int advice_for(AccessPattern pattern) noexcept {
+  switch (pattern) {
+    case AccessPattern::kRandom: return MADV_RANDOM;
+#ifdef MADV_HUGEPAGE
+    case AccessPattern::kResident: return MADV_HUGEPAGE;
+#endif
+    default: return MADV_NORMAL;
+  }
+}
+
 FileIdentity identity_of(const struct stat& status) {
   return {static_cast<std::uint64_t>(status.st_dev), static_cast<std::uint64_t>(status.st_ino),
           static_cast<std::uint64_t>(status.st_size), modified_ns(status)};
@@ -159,7 +169,22 @@ void FileStorage::read(std::uint64_t offset, std::span<std::byte> out) {
 
 void FileStorage::advise(AccessPattern pattern) const noexcept {
   if (mapped_ == nullptr) return;
-  ::madvise(mapped_, identity_.size, pattern == AccessPattern::kRandom ? MADV_RANDOM : MADV_NORMAL);
+  if (pattern == AccessPattern::kResident) forget_header();
+  ::madvise(mapped_, identity_.size, advice_for(pattern));
+}
+
+/// A header that was read on its own lies in the cache as a few pages, beside which the system cannot put a
+/// unit of its largest size; it will be read again with the unit.
+void FileStorage::forget_header() const noexcept {
+  constexpr std::size_t kUnit = std::size_t{2} << 20U;
+  constexpr std::size_t kLeastPageBytes = 4096;
+  constexpr std::ptrdiff_t kMostPagesOfAHeader = 64;
+  if (identity_.size < kUnit) return;
+  std::array<unsigned char, kUnit / kLeastPageBytes> cached{};
+  if (::mincore(mapped_, kUnit, cached.data()) != 0) return;
+  const auto pages =
+      std::count_if(cached.begin(), cached.end(), [](unsigned char page) { return (page & 1U) != 0; });
+  if (pages > 0 && pages <= kMostPagesOfAHeader) will_not_need(0, kUnit, AccessPattern::kRandom);
 }
 
 /// In pieces: the system cuts one request down to what the device takes at a time, 128 KiB by default.

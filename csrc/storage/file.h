@@ -83,6 +83,7 @@ class FileStorage final : public Storage {
   void require_same(const FileIdentity& now) const;
   void open_now();
   bool map_now(int descriptor);
+  void forget_header() const noexcept;
   void keep_descriptor(int descriptor);
 
   const std::string path_;

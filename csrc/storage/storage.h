@@ -8,8 +8,12 @@
 
 namespace penstock {
 
-/// The order in which rows are asked for.
-enum class AccessPattern : std::uint8_t { kSequential, kRandom };
+/// How bytes are going to be touched.
+enum class AccessPattern : std::uint8_t {
+  kSequential,
+  kRandom,
+  kResident,  ///< all of them, again and again, in memory that holds them
+};
 
 /// Where the bytes of shards lie: a mapped file, a file that is read, inflated bytes, or memory.
 ///
@@ -44,7 +48,8 @@ class Storage {
 
   /// Says how the bytes will be touched, so that the system reads what is needed and no more. Without it
   /// a fault reads as far around as the device's read-ahead goes (megabytes), which is right for data that
-  /// fits in memory and ruinous for random rows of data that does not.
+  /// fits in memory and ruinous for random rows of data that does not. What is resident is read in units of
+  /// 2 MiB, where the file system can, and mapped so: a row then costs no walk through the page tables.
   virtual void advise(AccessPattern pattern) const noexcept = 0;
 
   /// Asks the system to read these bytes soon; returns before they are there. \pre in bounds

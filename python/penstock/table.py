@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
+from torch.utils.dlpack import to_dlpack
 
 from penstock import _core
 from penstock.device import has_accelerator
@@ -268,10 +269,10 @@ class Table:
         return [self._to_capsule(i, out) for i, out in enumerate(outs)]
 
     def _to_capsule(self, i: int, out: Tensor) -> Any:
-        flat = out.detach()
+        flat = out.detach() if out.requires_grad else out
         if not self._is_dlpack[i]:
             flat = flat.view(-1).view(torch.uint8)
-        return torch.utils.dlpack.to_dlpack(flat)
+        return to_dlpack(flat)
 
     def _shape(self, i: int, count: int) -> tuple[int, ...]:
         return (count, *self._row_shapes[i])
