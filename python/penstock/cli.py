@@ -245,11 +245,11 @@ def inspect(path: _Source, kind: _KindOfSource = None) -> None:
     console = Console(highlight=False)
     for table in found.tables():
         console.print(table)
-    console.print(found.summary(), markup=False)
+    typer.echo(found.summary())
     for file, reason in found.broken[:10]:
-        console.print(f"{file}: {reason}", markup=False)
+        typer.echo(f"{file}: {reason}")
     if kind is None and taken_for == "files":
-        console.print("Each file is taken for one sample: --kind shards counts rows instead.", markup=False)
+        typer.echo("Each file is taken for one sample: --kind shards counts rows instead.")
 
 
 def main() -> None:
