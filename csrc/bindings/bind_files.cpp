@@ -147,6 +147,15 @@ Int64Array find_all(const FileIndex& index, const Names& names) {
   return files;
 }
 
+std::shared_ptr<FileIndex> select(const FileIndex& index, const Int64Array& files) {
+  const std::span all(files.data(), static_cast<std::size_t>(files.size()));
+  for (const std::int64_t file : all) {
+    if (file < 0 || file >= index.num_files()) throw py::index_error();
+  }
+  const GilReleased unlocked;
+  return index.select(all);
+}
+
 const char* container_of(const FileIndex& index) { return container_name(index.container()); }
 
 // --- rows ------------------------------------------------------------------------------------------------
@@ -212,6 +221,7 @@ void bind_index_classes(py::module_& module) {
       .def("ids", &ids_of, py::arg("files"), py::arg("suffixes"))
       .def("all_end_with", &all_end_with, py::arg("suffix"))
       .def("find", &find_all, py::arg("names"))
+      .def("select", &select, py::arg("files"))
       .def_property_readonly("is_settled", &FileIndex::is_settled)
       .def("same_files_as", &FileIndex::same_files_as, py::arg("other"))
       .def("is_current", &FileIndex::is_current, py::call_guard<py::gil_scoped_release>())

@@ -245,6 +245,22 @@ std::shared_ptr<FileIndex> FileIndex::make(const Parts& parts) {
   return std::make_shared<FileIndex>(std::move(image));
 }
 
+std::shared_ptr<FileIndex> FileIndex::select(std::span<const std::int64_t> files) const {
+  Parts parts{root_, recipe_, container_, fields_, {}, {}, {}, {}, {}, {}};
+  parts.names.reserve(files.size(), 0);
+  parts.stamps.reserve(files.size());
+  parts.offsets.reserve(files.size() * fields_.size());
+  for (const std::int64_t file : files) {
+    parts.names.add(name(file));
+    parts.stamps.push_back(stamp(file));
+    for (std::size_t i = 0; i < fields_.size(); ++i) {
+      parts.offsets.push_back(offset(file, i));
+      if (!lengths_.empty()) parts.lengths.push_back(length(file, i));
+    }
+  }
+  return make(parts);
+}
+
 FileIndex::FileIndex(std::shared_ptr<SharedMemory> image) : image_(std::move(image)) { take_apart(); }
 
 void FileIndex::take_apart() {

@@ -122,6 +122,10 @@ class FileIndex {
   /// The file of that name; \pre names are sorted
   [[nodiscard]] std::optional<std::int64_t> find(std::string_view name) const noexcept;
 
+  /// An index of some of these files alone, in that order, which no folder was listed for. A file may be
+  /// there more than once. \pre each is in [0, num_files())
+  [[nodiscard]] std::shared_ptr<FileIndex> select(std::span<const std::int64_t> files) const;
+
   /// Whether no folder was changed so lately, when it was listed, that one could not tell.
   [[nodiscard]] bool is_settled() const noexcept;
 

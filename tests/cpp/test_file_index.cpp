@@ -282,6 +282,32 @@ TEST_CASE("every name is found, and nothing between, before or after them") {
   }
 }
 
+TEST_CASE("a selection is an index of these files, in their order, and of no folder") {
+  FileIndex::Parts parts = sample_parts();
+  parts.fields[1].is_ragged = true;
+  parts.lengths = {1, 3, 1, 5, 1, 0};
+  const auto whole = FileIndex::make(parts);
+  const std::vector<std::int64_t> files = {2, 0, 2};
+  const auto some = open(image_of(*whole->select(files)));
+  REQUIRE(some->num_files() == 3);
+  CHECK(some->root() == whole->root());
+  CHECK(some->recipe() == whole->recipe());
+  CHECK(some->container() == whole->container());
+  CHECK(std::ranges::equal(some->fields(), whole->fields()));
+  for (std::int64_t i = 0; i < 3; ++i) {
+    const std::int64_t file = files[static_cast<std::size_t>(i)];
+    CHECK(some->name(i) == whole->name(file));
+    CHECK(some->stamp(i) == whole->stamp(file));
+    for (const std::size_t field : {0, 1}) {
+      CHECK(some->offset(i, field) == whole->offset(file, field));
+      CHECK(some->length(i, field) == whole->length(file, field));
+    }
+  }
+  CHECK(some->num_folders() == 0);
+  CHECK(!some->is_current());
+  CHECK(whole->select({})->num_files() == 0);
+}
+
 TEST_CASE("an image that is cut short anywhere, or longer, is refused") {
   const std::string& image = sample_image();
   for (std::size_t size = 0; size < image.size(); ++size) {

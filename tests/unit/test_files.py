@@ -685,11 +685,13 @@ def test_an_index_in_a_folder_of_raw_files_is_no_sample(tmp_path):
         assert all_of(dataset).tolist() == [0, 1, 2]
 
 
-@pytest.mark.xfail(reason="with an index only files with a usual suffix, or the given one, are there")
-def test_with_an_index_ids_mean_the_same_files(faces, tmp_path):
+def test_with_an_index_it_must_be_known_which_files_are_meant(faces, tmp_path):
     faces.path("a").rename(faces.root / "a.dat")
     assert_same(all_of(faces.open(ids=["a.dat"])), faces.stack("a"))
-    assert_same(all_of(faces.open(ids=["a.dat"], index=tmp_path / "faces.idx")), faces.stack("a"))
+    with pytest.raises(penstock.ArgumentError, match=r"does not list.*\*\.npy.*suffix=") as caught:
+        faces.open(ids=["a.dat"], index=tmp_path / "faces.idx")
+    assert caught.value.path == str(faces.root / "a.dat")
+    assert_same(all_of(faces.open(ids=["a"], suffix=".dat", index=tmp_path / "dat.idx")), faces.stack("a"))
 
 
 # pickles ---------------------------------------------------------------------------------------------------

@@ -303,7 +303,6 @@ def test_no_ids_at_all_are_refused_with_an_index_too(root, tmp_path):
         penstock.FileDataset(root, ids=[], index=tmp_path / "an.idx")
 
 
-@pytest.mark.xfail(reason="it is the number of the file in the index")
 def test_the_row_of_an_error_is_the_number_of_the_sample(root, bad, tmp_path):
     dataset = penstock.FileDataset(root, ids=["3", "0"], index=tmp_path / "an.idx")
     bad.unlink()

@@ -77,7 +77,8 @@ class FileDataset(Dataset):
         FormatError: A file is not what it should be.
         SchemaError: Files disagree in names, dtype or shape; a label is missing or no number; an id is there
             twice.
-        ArgumentError: An argument has a value that cannot be; the index file is of another folder.
+        ArgumentError: An argument has a value that cannot be; the index file is of another folder,
+            or does not list what `ids` names.
     """
 
     def __init__(
@@ -118,29 +119,30 @@ class FileDataset(Dataset):
         self.skipped: list[tuple[str, str]] = []
         self._raw = folder.raw
         self._index_path = None if index is None else os.path.abspath(os.fspath(index))
-        left_out, rows = np.empty(0, np.int64), None
+        left_out = np.empty(0, np.int64)
         if self._index_path is None:
             self._index, left_out = self._read_headers(folder, names, on_error)
         else:
             self._index = folder.kept_index(self._index_path)
-            rows = None if names is None else self._rows_of(names)
+            if names is not None:
+                self._index = self._index.select(self._files_of(names, folder))
+                self._index_path = None  # it has more in it
         self._stripped: tuple[str, ...] = (self.suffix,) if self.suffix else ()
         if given is None and suffix is None:
             self._stripped = _common_suffix(self._index)
-        labelled = _label_tensor(labels, Ids(self._index, rows, self._stripped), left_out, self.root)
+        labelled = _label_tensor(labels, self.ids, left_out, self.root)
         self._labels = labelled
         self._structure = _structure(self._index, fields, labels is not None)
         self._cache_budget = None if cache is None else (cache_bytes,)
-        self._shareable: Any = None
+        self._shareable: Tensor | None = None
         cached = None if cache is None else _core.RowCache(self._index, cache_bytes)
         target = None if labels is None else _LABEL
-        super().__init__(self._table_of(rows, cached), target=target, transform=transform)
-        self._rows = rows
+        super().__init__(self._table_of(cached), target=target, transform=transform)
 
     @property
     def ids(self) -> Ids:
         """Of the samples, in their order."""
-        return Ids(self._index, self._rows, self._stripped)
+        return Ids(self._index, self._stripped)
 
     @property
     def shard_lengths(self) -> Rows:
@@ -151,21 +153,19 @@ class FileDataset(Dataset):
         state = {**super().__getstate__(), "_table": None, "_shareable": None, "_cache": shared(self._cache)}
         state["_index"] = shared(self._index) or self._index_path or self._index.image
         state["_fingerprint"] = self._index.fingerprint
-        state["_rows"], state["_labels"] = self._rows_and_labels()
+        state["_labels"] = self._labels_to_send()
         return state
 
-    def _rows_and_labels(self) -> tuple[Tensor | None, Tensor | None]:
-        """Copies, while a worker process is being started: torch moves what it sends to shared memory."""
-        rows = None if self._rows is None else torch.from_numpy(self._rows)
-        if context.get_spawning_popen() is None:
-            return rows, self._labels
+    def _labels_to_send(self) -> Tensor | None:
+        """A copy, while a worker process is being started: torch moves what it sends to shared memory."""
+        if self._labels is None or context.get_spawning_popen() is None:
+            return self._labels
         if self._shareable is None:
-            self._shareable = [None if each is None else each.clone() for each in (rows, self._labels)]
-        return self._shareable[0], self._shareable[1]
+            self._shareable = self._labels.clone()
+        return self._shareable
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._rows = None if state["_rows"] is None else state["_rows"].numpy()
         self._index = index_from(state["_index"], self.__dict__.pop("_fingerprint"))
         cached = None
         if self._cache_budget is not None:
@@ -175,18 +175,14 @@ class FileDataset(Dataset):
                 if handle is None
                 else _core.RowCache.from_descriptor(self._index, handle.detach())
             )
-        self._table = self._table_of(self._rows, cached)
+        self._table = self._table_of(cached)
 
-    def _table_of(self, rows: Rows | None, cache: _core.RowCache | None) -> Table:
+    def _table_of(self, cache: _core.RowCache | None) -> Table:
         """Files, and a label for each."""
         self._cache = cache
         sources: list[_core.Column | _core.Source] = [_core.FileSource(self._index, self._raw, cache)]
         if self._labels is not None:
-            labels = self._labels
-            if rows is not None:  # files that are not among the samples have a row too
-                labels = labels.new_zeros((self._index.num_files, *labels.shape[1:]))
-                labels[torch.from_numpy(rows)] = self._labels
-            sources.append(column_in_memory(_LABEL, labels.contiguous()))
+            sources.append(column_in_memory(_LABEL, self._labels.contiguous()))
         return Table(_core.Table(sources), self._structure)
 
     def _read_headers(
@@ -206,13 +202,20 @@ class FileDataset(Dataset):
             )
         return index, np.array([file for file, _, _, _ in failures], np.int64)
 
-    def _rows_of(self, names: Sequence[bytes]) -> Rows:
+    def _files_of(self, names: Sequence[bytes], folder: Folder) -> Rows:
         """Numbers of the files of an index."""
-        rows = self._index.find(names)
-        if len(missing := np.flatnonzero(rows < 0)):
-            paths = [os.path.join(self.root, os.fsdecode(names[int(i)])) for i in missing]
-            raise missing_files(paths, len(names))
-        return rows
+        files = self._index.find(names)
+        missing = [os.path.join(self.root, os.fsdecode(names[int(i)])) for i in np.flatnonzero(files < 0)]
+        if missing and all(map(os.path.exists, missing[:_IDS_LOOKED_AT])):
+            raise ArgumentError(
+                "ids= names files that the index file does not list",
+                path=missing[0],
+                expected=f"files like *{', *'.join(folder.suffixes)}",
+                hint="Say with suffix= how the names of all files end, or leave index= out.",
+            )
+        if missing:
+            raise missing_files(missing, len(names))
+        return files
 
 
 # --- arguments -------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ _MOST_TOLD = 10
 class Ids(Sequence[str]):
     """Names of files below their folder, without their suffix; made when they are looked at."""
 
-    def __init__(self, index: _core.FileIndex, rows: Rows | None, suffixes: Sequence[str]) -> None:
+    def __init__(self, index: _core.FileIndex, suffixes: Sequence[str], rows: Rows | None = None) -> None:
         self._index = index
         self._rows = rows
         self._suffixes = suffixes
@@ -74,7 +74,7 @@ class Ids(Sequence[str]):
 
     def at(self, samples: Rows) -> Ids:
         """Those of some samples."""
-        return Ids(self._index, samples if self._rows is None else self._rows[samples], self._suffixes)
+        return Ids(self._index, self._suffixes, samples if self._rows is None else self._rows[samples])
 
     def with_suffix(self) -> list[str]:
         """The whole names."""
