@@ -18,7 +18,9 @@ COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
 
 
 def succeeds(*words: str) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTEST_XDIST"))
+    }
     finished = subprocess.run(
         [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True
     )
