@@ -298,7 +298,7 @@ TEST_CASE("a selection is an index of these files, in their order, and of no fol
     const std::int64_t file = files[static_cast<std::size_t>(i)];
     CHECK(some->name(i) == whole->name(file));
     CHECK(some->stamp(i) == whole->stamp(file));
-    for (const std::size_t field : {0, 1}) {
+    for (std::size_t field = 0; field < 2; ++field) {
       CHECK(some->offset(i, field) == whole->offset(file, field));
       CHECK(some->length(i, field) == whole->length(file, field));
     }
