@@ -7,7 +7,6 @@ Needs 3 GB in the temporary folder and 2 GB of the GPU's memory. Contenders take
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -23,11 +22,12 @@ from torch.utils.data import DataLoader as TorchLoader
 
 import penstock
 from benchmarks.bench_loader import CONTENDERS
+from benchmarks.side_by_side import medians, report
 from benchmarks.workloads import ROWS, Rows, Written, write
 
-ROUNDS = 5
 SHAPE = (3, 224, 224)  # of a row of 150 KB
 WORKERS = min(4, os.cpu_count() or 1)
+OWN, BY_HAND = "penstock.DataLoader(device=)", "np.memmap by hand, torch's loader"
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,12 @@ class Machine:
         self.finish()
         return time.perf_counter() - start
 
-    def medians(self, steps: dict[str, Callable[[], Any]]) -> dict[str, float]:
-        """Median seconds of each, interleaved, after a pass that does not count."""
-        times: dict[str, list[float]] = {name: [] for name in steps}
-        for counts in range(ROUNDS + 1):
-            for name, step in steps.items():
-                seconds = self.seconds(step)
-                if counts:
-                    times[name].append(seconds)
-        return {name: statistics.median(values) for name, values in times.items()}
+    def rates(self, steps: dict[str, Callable[[], Any]], rows: int) -> dict[str, float]:
+        """Rows a second of each, by median."""
+        finished: dict[str, Callable[[], Any]] = {
+            name: partial(self.seconds, step) for name, step in steps.items()
+        }
+        return {name: rows / seconds for name, seconds in medians(finished).items()}
 
     def pinned(self, batch: Tensor) -> Tensor:
         """In memory that copies need not wait for."""
@@ -76,14 +73,6 @@ class Machine:
         torch.cuda._sleep(cycles)
         measured = self.seconds(lambda: torch.cuda._sleep(cycles))
         return lambda: torch.cuda._sleep(int(cycles * seconds / measured))
-
-
-def report(title: str, seconds: dict[str, float], total_bytes: int, reference: str) -> None:
-    """One line per contender: seconds, GB/s, how much faster than the reference."""
-    print(f"\n{title}")
-    for name, each in sorted(seconds.items(), key=lambda item: item[1]):
-        rate = total_bytes / each / 1e9
-        print(f"  {name:52} {each:8.3f} s {rate:7.2f} GB/s {seconds[reference] / each:6.2f}x")
 
 
 def compare_copies(machine: Machine, data: Written) -> float:
@@ -101,13 +90,14 @@ def compare_copies(machine: Machine, data: Written) -> float:
         for arrived in penstock.DevicePrefetcher(batches, machine.device):
             assert arrived.device == machine.device
 
-    seconds = machine.medians({"plain copy into one tensor": plain, "DevicePrefetcher": ahead})
-    report("copies alone", seconds, len(batches) * ready[0].nbytes, "plain copy into one tensor")
-    return seconds["plain copy into one tensor"] / len(batches)
+    reference = "plain copy into one tensor"
+    rates = machine.rates({reference: plain, "DevicePrefetcher": ahead}, len(batches) * rows.batch)
+    report("copies alone", rates, rows.row_bytes, reference)
+    return rows.batch / rates[reference]
 
 
 def loaders(machine: Machine, data: Written) -> dict[str, Iterable[Any]]:
-    """Epochs of batches on the device, of bytes; the first is ours."""
+    """Epochs of batches on the device, of bytes."""
     rows = data.rows
     make, collate_fn, _ = CONTENDERS["np.memmap, __getitems__"]
 
@@ -127,9 +117,9 @@ def loaders(machine: Machine, data: Written) -> dict[str, Iterable[Any]]:
         penstock.ShardDataset(data.pattern), rows.batch, shuffle=True, drop_last=True, device=machine.device
     )
     return {
-        "penstock.DataLoader(device=)": own,
-        "np.memmap by hand, torch's loader": by_hand(0),
-        f"np.memmap by hand, torch's loader, {WORKERS} workers": by_hand(WORKERS),
+        OWN: own,
+        BY_HAND: by_hand(0),
+        f"{BY_HAND}, {WORKERS} workers": by_hand(WORKERS),
     }
 
 
@@ -148,30 +138,24 @@ class OnDevice:
 def compare_epochs(machine: Machine, data: Written, copy_seconds: float) -> None:
     """An epoch that only sums; one whose loop works as long as a batch takes to load; that work alone."""
     rows = data.rows
-    total_bytes = len(data.batches) * rows.batch * rows.row_bytes
-    expected = int(data.ram.sum(dtype=torch.int64)) if rows.total == len(data.batches) * rows.batch else None
+    total = len(data.batches) * rows.batch
+    expected = int(data.ram.sum(dtype=torch.int64)) if rows.total == total else None
     found: dict[str, int] = {}
 
     def summed(name: str, batches: Iterable[Any]) -> Callable[[], None]:
         def step() -> None:
-            total = torch.zeros((), dtype=torch.int64, device=machine.device)
+            whole = torch.zeros((), dtype=torch.int64, device=machine.device)
             for batch in batches:
-                total += batch.sum(dtype=torch.int64)
-            found[name] = int(total)
+                whole += batch.sum(dtype=torch.int64)
+            found[name] = int(whole)
 
         return step
 
     sources = loaders(machine, data)
-    seconds = machine.medians({name: summed(name, batches) for name, batches in sources.items()})
+    rates = machine.rates({name: summed(name, batches) for name, batches in sources.items()}, total)
     assert expected is None or set(found.values()) == {expected}, found
-    report(
-        "an epoch, from files to sums on the device",
-        seconds,
-        total_bytes,
-        "np.memmap by hand, torch's loader",
-    )
-    own = next(iter(sources))
-    busy = max(copy_seconds, seconds[own] / len(data.batches))
+    report("an epoch, from files to sums on the device", rates, rows.row_bytes, BY_HAND)
+    busy = max(copy_seconds, rows.batch / rates[OWN])
     work = machine.work(busy)
 
     def worked(batches: Iterable[Any]) -> Callable[[], None]:
@@ -185,8 +169,8 @@ def compare_epochs(machine: Machine, data: Written, copy_seconds: float) -> None
     steps["the work alone"] = worked(range(len(data.batches)))
     report(
         f"an epoch whose loop works {busy * 1e3:.1f} ms a batch, as long as ours takes to come",
-        machine.medians(steps),
-        total_bytes,
+        machine.rates(steps, total),
+        rows.row_bytes,
         "the work alone",
     )
 
@@ -220,8 +204,8 @@ def compare_training(machine: Machine, data: Written) -> None:
         name: partial(train, batches) for name, batches in loaders(machine, data).items()
     }
     steps["data on the device already"] = lambda: train(there())
-    total_bytes = len(data.batches) * rows.batch * rows.row_bytes
-    report("an epoch of training", machine.medians(steps), total_bytes, "data on the device already")
+    rates = machine.rates(steps, len(data.batches) * rows.batch)
+    report("an epoch of training", rates, rows.row_bytes, "data on the device already")
 
 
 def measure(device: str, rows: Rows, folder: Path) -> None:

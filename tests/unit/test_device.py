@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader as TorchLoader
 
 import penstock
-from benchmarks import device_side_by_side
+from benchmarks import device_side_by_side, side_by_side
 from benchmarks.workloads import Rows
 from penstock import ArgumentError, Convert, DevicePrefetcher
 from penstock.device import Mover, Produced, moved_ahead
@@ -294,7 +294,7 @@ def test_that_test_finds_a_ring_that_is_reused_too_early():
 
 
 def test_the_benchmark_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(device_side_by_side, "ROUNDS", 1)
+    monkeypatch.setattr(side_by_side, "ROUNDS", 1)
     monkeypatch.setattr(device_side_by_side, "WORKERS", 1)
     rows = Rows("150KB", 2, 4, 3 * 224 * 224, "uint8", 2)
     device_side_by_side.measure("cuda" if torch.cuda.is_available() else "cpu", rows, tmp_path)

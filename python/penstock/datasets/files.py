@@ -130,8 +130,7 @@ class FileDataset(Dataset):
         self._stripped: tuple[str, ...] = (self.suffix,) if self.suffix else ()
         if given is None and suffix is None:
             self._stripped = _common_suffix(self._index)
-        labelled = _label_tensor(labels, self.ids, left_out, self.root)
-        self._labels = labelled
+        self._labels = _label_tensor(labels, self.ids, left_out, self.root)
         self._structure = _structure(self._index, fields, labels is not None)
         self._cache_budget = None if cache is None else (cache_bytes,)
         self._shareable: Tensor | None = None
