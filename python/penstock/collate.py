@@ -13,7 +13,7 @@ from torch.utils.data import default_collate, get_worker_info
 from torch.utils.data._utils import collate as torch_collate
 
 from penstock import _core
-from penstock.device import has_accelerator
+from penstock.device import pin
 from penstock.errors import SampleError, SchemaError
 from penstock.layout import PADDED, Layout, Parts, shape_of_image
 from penstock.table import (
@@ -110,17 +110,22 @@ class Samples(Sequence[Any]):
             IndexError: A row number is outside the dataset.
             ShardError: A file can no longer be read.
         """
+        batch = self._begun(layout)
+        if batch is None:
+            return self._table.batch(self._rows, layout=layout, pin_memory=pin_memory)
+        return pin(batch) if pin_memory else batch
+
+    def _begun(self, layout: Layout) -> Batch | None:
+        """What was assembled before it was asked for, if that is of use."""
         if any(_was_changed(sample, fields) for sample, fields in self._given.values()):
             return self._of_changed(layout)
         tensors, self._tensors = self._tensors, None
         underway, self._underway = self._underway, None
-        if pin_memory and has_accelerator():
-            return self._table.batch(self._rows, layout=layout, pin_memory=True)
         if tensors is not None and self._fits(layout, PADDED):
             return self._assembler.pack_batch(tensors)
         if underway is not None and self._fits(layout, underway.layout):
             return underway.batch()
-        return self._table.batch(self._rows, layout=layout)
+        return None
 
     def _fits(self, wanted: Layout, found: Layout) -> bool:
         return not self._table.is_ragged or wanted == found
@@ -294,11 +299,12 @@ class Collate:
         Raises:
             SchemaError: Sequences differ in more than their lengths.
         """
+        pin_memory = self.pin_memory and get_worker_info() is None
         if isinstance(samples, Samples):
-            pin_memory = self.pin_memory and get_worker_info() is None
             return samples.batch(layout=self.layout, pin_memory=pin_memory)
         known = samples.known if isinstance(samples, TransformedSamples) else {}
-        return collate_samples(list(samples), self.ragged, self.layout, known)
+        batch = collate_samples(list(samples), self.ragged, self.layout, known)
+        return pin(batch) if pin_memory else batch
 
     def __repr__(self) -> str:
         return f"Collate({self.layout}, ragged={self.ragged}, pin_memory={self.pin_memory})"

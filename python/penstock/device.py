@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -12,7 +15,18 @@ from torch import Tensor
 
 from penstock.errors import ArgumentError
 
-__all__ = ["Convert", "DevicePrefetcher", "Mover", "Produced", "has_accelerator", "moved_ahead"]
+__all__ = [
+    "Convert",
+    "DevicePrefetcher",
+    "Mover",
+    "Produced",
+    "device_of_this_thread",
+    "empty",
+    "has_accelerator",
+    "map_tensors",
+    "moved_ahead",
+    "pin",
+]
 
 Device: TypeAlias = "torch.device | str | int"
 
@@ -24,18 +38,75 @@ def has_accelerator() -> bool:
     return torch.accelerator.is_available() if hasattr(torch, "accelerator") else torch.cuda.is_available()
 
 
-def map_tensors(batch: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """The same batch with `function` applied to its tensors, in lists, tuples and mappings of any depth."""
-    if isinstance(batch, Tensor):
+def device_of_this_thread() -> Callable[[], None]:
+    """Makes it another thread's too, when called there: a thread pins for the first device if it has none.
+
+    Does nothing without an accelerator, or in a torch from before `torch.accelerator` had a device to set.
+    """
+    module = getattr(torch, "accelerator", None)
+    if not has_accelerator() or not hasattr(module, "set_device_index"):
+        return lambda: None
+    return partial(torch.accelerator.set_device_index, torch.accelerator.current_device_index())
+
+
+def map_tensors(batch: Any, function: Callable[[Any], Any], method: str | None = None) -> Any:
+    """The same batch with `function` applied to its tensors, in lists, tuples and mappings of any depth.
+
+    And to any other object that has `method`: not all tensors of torch's `PackedSequence` move with it.
+    """
+    if isinstance(batch, Tensor) or (method is not None and callable(getattr(batch, method, None))):
         return function(batch)
     if isinstance(batch, Mapping):
-        values = {key: map_tensors(value, function) for key, value in batch.items()}
-        return values if type(batch) is dict else type(batch)(values)  # type: ignore[call-arg]
+        values = {key: map_tensors(value, function, method) for key, value in batch.items()}
+        return values if type(batch) is dict else _like_mapping(batch, values)
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(map_tensors(value, function) for value in batch))
+        return type(batch)(*(map_tensors(value, function, method) for value in batch))
     if isinstance(batch, (list, tuple)):
-        return type(batch)(map_tensors(value, function) for value in batch)
+        return type(batch)(map_tensors(value, function, method) for value in batch)
     return batch
+
+
+def _like_mapping(batch: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
+    """A mapping of its type, with what else that holds."""
+    if not isinstance(batch, MutableMapping):
+        return type(batch)(values)  # type: ignore[call-arg]
+    like = copy.copy(batch)
+    like.update(values)
+    return like
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype, *, pin_memory: bool) -> Tensor:
+    """A new tensor to fill, in pinned memory if that is wanted and to be had.
+
+    Raises:
+        MemoryError: There is not so much memory.
+    """
+    try:
+        return torch.empty(shape, dtype=dtype, pin_memory=pin_memory)
+    except RuntimeError as error:
+        if not pin_memory:
+            raise MemoryError(str(error)) from error
+        _warn_of_pageable_memory(error)
+        return empty(shape, dtype, pin_memory=False)
+
+
+def pin(batch: Any) -> Any:
+    """The same batch in pinned memory, if there is any to be had: what torch's loader makes of it."""
+    if not has_accelerator():
+        return batch
+    try:
+        return map_tensors(batch, lambda each: each.pin_memory(), "pin_memory")
+    except RuntimeError as error:
+        _warn_of_pageable_memory(error)
+        return batch
+
+
+def _warn_of_pageable_memory(error: RuntimeError) -> None:
+    warnings.warn(
+        f"no pinned memory is to be had: {error}; this batch is in pageable memory, and whoever copies it to "
+        "the device waits",
+        stacklevel=2,
+    )
 
 
 class Convert:
@@ -142,14 +213,15 @@ class Moving:
         if self._event is not None and self._current_stream is not None:
             stream = self._current_stream()
             stream.wait_event(self._event)
-            map_tensors(self._batch, lambda tensor: _used_by(tensor, stream))
+            map_tensors(self._batch, lambda each: _used_by(each, stream), "record_stream")
         return self._batch
 
 
-def _used_by(tensor: Tensor, stream: Any) -> Tensor:
+def _used_by(each: Any, stream: Any) -> Any:
     """The tensor, whose memory its own stream must not use again before this one is done with it."""
-    tensor.record_stream(stream)
-    return tensor
+    if not (isinstance(each, Tensor) and each.is_cpu):
+        each.record_stream(stream)
+    return each
 
 
 class Mover:
@@ -181,7 +253,7 @@ class Mover:
         return Moving(moved, event, lambda: self._module.current_stream(self.device))
 
     def _moved(self, batch: Any) -> Any:
-        moved = map_tensors(batch, lambda tensor: tensor.to(self.device, non_blocking=True))
+        moved = map_tensors(batch, lambda each: each.to(self.device, non_blocking=True), "to")
         return moved if self._transform is None else self._transform(moved)
 
 
@@ -248,7 +320,8 @@ class DevicePrefetcher:
     loader `pin_memory=True`. (`penstock.DataLoader(device=...)` does all this by itself, and can be resumed.)
 
     Args:
-        loader: What makes the batches: tensors in lists, tuples, mappings, in host memory.
+        loader: What makes the batches: tensors in lists, tuples, mappings, in host memory; or objects with a
+            `to(device, non_blocking=)`, and a `record_stream(stream)` where they need it.
         device: Where to.
         transform: Called with each batch there, such as a `Convert`. Default: none.
         prefetch_factor: Batches on the way at a time; each takes memory of the device. Default: 2.

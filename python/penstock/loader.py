@@ -21,7 +21,15 @@ from penstock.collate import Collate, collate
 from penstock.config import get_num_threads, set_num_threads
 from penstock.datasets import ClassStream, Dataset, ImageDataset, ImageFolder, StreamDataset
 from penstock.datasets.walks import batches_of
-from penstock.device import BATCHES_AHEAD, Device, Mover, Produced, has_accelerator, moved_ahead
+from penstock.device import (
+    BATCHES_AHEAD,
+    Device,
+    Mover,
+    Produced,
+    device_of_this_thread,
+    has_accelerator,
+    moved_ahead,
+)
 from penstock.errors import ArgumentError
 from penstock.layout import PADDED
 from penstock.report import Meter
@@ -341,9 +349,10 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             type(collate_fn) is Collate and collate_fn.ragged is None and collate_fn.layout == PADDED
         )
         pin_memory = self.pin_memory or (is_default and getattr(collate_fn, "pin_memory", False))
+        take_device = device_of_this_thread()
 
         def begin(stop: Stop) -> Iterator[Produced]:
-            return batches_of(
+            batches = batches_of(
                 stream.begin(stop),
                 self.batch_size or 1,
                 stop,
@@ -351,6 +360,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
                 collate_fn=None if is_default else collate_fn,
                 stacker=Stacker(pin_memory=pin_memory),
             )
+            return _after(take_device, batches) if pin_memory else batches
 
         if isinstance(stream, ClassStream):
             yield from islice(_ending(begin(never)), skip, None)
@@ -486,6 +496,12 @@ def _caught(batches: Iterator[Any], samples: int) -> Iterator[Produced]:
             yield Produced(None, failure)
         else:
             yield Produced(batch, None, samples)
+
+
+def _after(first: Callable[[], None], produced: Iterator[Produced]) -> Iterator[Produced]:
+    """The same, and before it something else, in the thread that asks."""
+    first()
+    yield from produced
 
 
 def _ending(produced: Iterator[Produced]) -> Iterator[Produced]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from penstock import _core
-from penstock.device import has_accelerator, map_tensors
+from penstock.device import empty, has_accelerator, map_tensors, pin
 from penstock.errors import SchemaError
 
 __all__ = ["Stacker", "batch_bytes", "chunk_rows", "map_chunk", "rows_of"]
@@ -97,6 +97,10 @@ class Stacker:
             return self._dicts(values, field)
         return values if kind is str or kind is bytes else self._others(values, field)
 
+    def pinned(self, batch: Any) -> Any:
+        """The batch in pinned memory, if that was asked for; where it is so already, itself."""
+        return pin(batch) if self._pin else batch
+
     def _stacked(self, values: Values, field: str) -> Any:
         first = values[0]
         out = self._room(first.dtype, (len(values), *first.shape))
@@ -115,7 +119,7 @@ class Stacker:
             self._require_alike(values, field, lambda value: ("rows", *value.shape[1:]))
             joined = torch.cat([torch.as_tensor(value) for value in values])[begin : begin + count]
             self.bytes += joined.nbytes
-            return joined.pin_memory() if self._pin else joined
+            return joined
         self.bytes += out.nbytes
         return out
 
@@ -131,7 +135,7 @@ class Stacker:
             return self._others(values, field)
         tensor = torch.from_numpy(np.array(values))
         self.bytes += tensor.nbytes
-        return tensor.pin_memory() if self._pin else tensor
+        return tensor
 
     def _sequences(self, values: Values, kind: type, field: str) -> Any:
         self._require_known(field, (kind, len(values[0])))
@@ -164,7 +168,7 @@ class Stacker:
                 hint="Give the loader a collate_fn that puts such samples together.",
             ) from error
         self.bytes += batch_bytes(batch)
-        return map_tensors(batch, Tensor.pin_memory) if self._pin else batch
+        return batch
 
     def _room(self, dtype: Any, shape: tuple[int, ...]) -> Tensor | None:
         """A tensor to fill; none where torch has no such dtype."""
@@ -173,7 +177,7 @@ class Stacker:
             return None
         size = math.prod(shape) * dtype.itemsize
         if self._pin or size < _RECYCLED:
-            return torch.empty(shape, dtype=dtype, pin_memory=self._pin)
+            return empty(shape, dtype, pin_memory=self._pin)
         recycled: Tensor = torch.from_dlpack(_core.batch_bytes(size))
         return recycled.view(dtype).view(shape)
 

@@ -14,7 +14,7 @@ from torch.utils.data import get_worker_info
 from torch.utils.dlpack import to_dlpack
 
 from penstock import _core
-from penstock.device import has_accelerator
+from penstock.device import empty, has_accelerator, pin
 from penstock.errors import SchemaError
 from penstock.layout import PADDED, Layout, Parts, shape_of_image
 
@@ -195,7 +195,8 @@ class Table:
         if not self.is_ragged:
             return self.structure.pack_batch(self.gather(indices, pin_memory=pin_memory))
         ragged = self.laid_out(indices, layout)
-        return ragged.pack_batch(ragged.gather(indices, pin_memory=pin_memory))
+        batch = ragged.pack_batch(ragged.gather(indices, pin_memory=pin_memory))
+        return pin(batch) if pin_memory else batch
 
     def begin(
         self,
@@ -279,10 +280,7 @@ class Table:
 
     def _pinned(self, count: int) -> list[Tensor]:
         pin = has_accelerator()
-        return [
-            torch.empty(self._shape(i, count), dtype=dtype, pin_memory=pin)
-            for i, dtype in enumerate(self._dtypes)
-        ]
+        return [empty(self._shape(i, count), dtype, pin_memory=pin) for i, dtype in enumerate(self._dtypes)]
 
     def _shared(self, i: int, count: int) -> Tensor:
         """Shared memory, as torch's own collate allocates it in a worker: one copy less on the way out."""
@@ -431,7 +429,8 @@ class Underway:
 
     def batch(self) -> Batch:
         """The same, put together."""
-        return self.table.pack_batch(self.tensors())
+        batch = self.table.pack_batch(self.tensors())
+        return batch if self._pinned is None else pin(batch)
 
 
 def column_in_memory(name: str, tensor: Tensor) -> _core.Column:

@@ -196,6 +196,7 @@ def test_numpys_integers_are_integers(name):
     assert_same(made(ours([0, 2])), batch_of([ROWS[0], ROWS[2]], **{name: 3}))
 
 
+@pytest.mark.filterwarnings("ignore:no pinned memory:UserWarning")
 @pytest.mark.parametrize("multiple", [2**40, 2**62, 2**63 - 1])
 @pytest.mark.parametrize("samples", [ours, foreign])
 def test_a_batch_of_more_bytes_than_there_are_is_refused(samples, multiple):

@@ -156,7 +156,7 @@ def test_kept_batches_of_an_epoch_do_not_change(dataset, theirs, workers):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("collate", [None, penstock.collate, penstock.Collate(pin_memory=True)])
 def test_pin_memory_with_and_without_an_accelerator(dataset, theirs, workers, collate):
-    has_one = torch.cuda.is_available()
+    has_one = torch.accelerator.is_available()
     said = contextlib.nullcontext() if has_one else pytest.warns(UserWarning, match="pin_memory")
     context = "fork" if workers else None
     with said:
@@ -176,7 +176,7 @@ def test_pin_memory_with_and_without_an_accelerator(dataset, theirs, workers, co
 def test_collate_pins_only_where_there_is_an_accelerator(dataset, theirs):
     batches = list(DataLoader(dataset, 10, collate_fn=penstock.Collate(pin_memory=True)))
     assert_same_epoch(batches, DataLoader(theirs, 10))
-    assert all(rows.is_pinned() == torch.cuda.is_available() for rows, _labels in batches)
+    assert all(rows.is_pinned() == torch.accelerator.is_available() for rows, _labels in batches)
 
 
 def test_samplers_of_torch(dataset, theirs):

@@ -1,9 +1,11 @@
-"""Batches on a device: what arrives, in which order, converted how. On a GPU where there is one."""
+"""Batches on a device: what arrives, in which order, converted how.
+
+On the machine's accelerator if it has one; `test_accelerator.py` runs these on a simulated one.
+"""
 
 from collections import UserDict, namedtuple
-from contextlib import contextmanager
-from types import SimpleNamespace
 
+import accelerator
 import numpy as np
 import pytest
 import torch
@@ -12,16 +14,15 @@ from torch.utils.data import DataLoader as TorchLoader
 import penstock
 from benchmarks import device_side_by_side, side_by_side
 from benchmarks.workloads import Rows
-from penstock import ArgumentError, Convert, DevicePrefetcher
-from penstock.device import Mover, Produced, moved_ahead
+from penstock import ArgumentError, Convert, DevicePrefetcher, device
+from penstock.device import Mover, Moving, Produced, moved_ahead
 
 IMAGES = torch.randint(0, 256, (203, 3, 8, 6), dtype=torch.uint8)
 LABELS = torch.arange(203) % 5
 DATA = penstock.TensorDataset(IMAGES, LABELS)
-GPU = pytest.param(
-    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
-)
-DEVICES = ["cpu", GPU]
+ACCELERATOR = accelerator.name()
+DEVICES = ["cpu", *([ACCELERATOR] if ACCELERATOR else [])]
+needs_accelerator = pytest.mark.skipif(not ACCELERATOR, reason="no accelerator on this machine")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -122,7 +123,7 @@ def test_the_state_counts_what_was_yielded_not_what_is_on_the_way():
         assert torch.equal(batch[0], expected[0])
 
 
-@pytest.mark.parametrize("device", ["cuda:77", "nowhere", *([] if torch.cuda.is_available() else ["cuda"])])
+@pytest.mark.parametrize("device", ["nowhere", "cuda:77", *([] if torch.cuda.is_available() else ["cuda"])])
 def test_a_device_that_is_not_there_is_refused(device):
     for make in (
         lambda: penstock.DataLoader(DATA, device=device),
@@ -137,64 +138,12 @@ def test_too_few_ahead_are_refused():
         DevicePrefetcher([], "cpu", prefetch_factor=0)
 
 
+@pytest.mark.skipif(bool(ACCELERATOR), reason="there is an accelerator")
 def test_without_an_accelerator_nothing_is_pinned_and_nobody_warned(recwarn):
-    if torch.cuda.is_available():
-        pytest.skip("there is an accelerator")
     loader = penstock.DataLoader(DATA, 16, pin_memory=True)
     assert same(list(loader))
     assert not recwarn.list
     assert penstock.DataLoader(DATA, 16).pin_memory is False
-
-
-class RecordedStreams:
-    """Stands in for `torch.cuda`: streams that write down what is asked of them."""
-
-    def __init__(self):
-        self.log = []
-        self.now = "the loop's"
-
-    def Stream(self, device):
-        return "the side"
-
-    def current_stream(self, device):
-        return SimpleNamespace(wait_event=lambda event: self.log.append(f"{self.now} waits for {event.at}"))
-
-    @contextmanager
-    def stream(self, stream):
-        before, self.now = self.now, stream
-        yield
-        self.now = before
-
-    def Event(self):
-        event = SimpleNamespace(at=None)
-
-        def record(stream):
-            self.log.append(f"{stream} is noted")
-            event.at = stream
-
-        event.record = record
-        return event
-
-
-def test_streams_are_used_in_the_right_order(monkeypatch):
-    streams = RecordedStreams()
-    monkeypatch.setattr(torch, "meta", streams, raising=False)
-    monkeypatch.setattr(
-        torch.Tensor, "record_stream", lambda tensor, stream: streams.log.append(f"used by {streams.now}")
-    )
-
-    def transform(batch):
-        streams.log.append(f"{streams.now} transforms")
-        return batch
-
-    (batch,) = DevicePrefetcher([[torch.ones(2)]], "meta", transform=transform)
-    assert batch[0].is_meta
-    assert streams.log == [
-        "the side transforms",
-        "the side is noted",
-        "the loop's waits for the side",
-        "used by the loop's",
-    ]
 
 
 # --- conversion --------------------------------------------------------------------------------------
@@ -251,46 +200,144 @@ def test_a_transform_without_a_device_is_applied_where_the_batches_are():
     assert same(list(loader), IMAGES.double())
 
 
-# --- on a GPU ----------------------------------------------------------------------------------------
+# --- on an accelerator -------------------------------------------------------------------------------
 
 
-def checksums(make_batches, stream_delay=2_000_000):
-    """Of each batch as the loop's stream finds it, that stream being slow."""
-    sums = []
-    for x in make_batches:
-        torch.cuda._sleep(stream_delay)
-        sums.append(x.long().sum())
+@needs_accelerator
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("pin_memory", [None, True, False])
+def test_batches_are_pinned(pin_memory, num_workers):
+    loader = penstock.DataLoader(DATA, 16, num_workers=num_workers, pin_memory=pin_memory)
+    for _ in range(2):
+        batches = list(loader)
+        assert all(tensor.is_pinned() == (pin_memory is not False) for batch in batches for tensor in batch)
+        assert same(batches)
+
+
+@needs_accelerator
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_torchs_loader_pins_them(num_workers):
+    loader = TorchLoader(DATA, 16, num_workers=num_workers, pin_memory=True, collate_fn=penstock.collate)
+    batches = list(loader)
+    assert all(tensor.is_pinned() for batch in batches for tensor in batch)
+    assert same(batches)
+
+
+@needs_accelerator
+def test_what_is_asked_for_pinned_is():
+    assert all(tensor.is_pinned() for tensor in DATA.gather([5, 2], pin_memory=True))
+    assert not any(tensor.is_pinned() for tensor in DATA.gather([5, 2]))
+    assert all(tensor.is_pinned() for tensor in penstock.Collate(pin_memory=True)(DATA.__getitems__([5, 2])))
+
+
+def sums(batches, delay):
+    """Of each batch, as the loop's stream copies it, that being slow; the loop lets go of it before."""
+    found, copies = [], []
+    for x in batches:
+        accelerator.keep_busy(delay)
+        copies.append(x.clone())
         del x
-    torch.cuda.synchronize()
-    return torch.stack(sums).cpu()
+        if len(copies) == 32:
+            found += [int(copy.cpu().long().sum()) for copy in copies]
+            copies.clear()
+    return found + [int(copy.cpu().long().sum()) for copy in copies]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+@needs_accelerator
 @pytest.mark.timeout(600)
-def test_ten_thousand_batches_are_whole_under_a_slow_stream(tmp_path):
-    rows = np.random.default_rng(0).integers(0, 255, (20_000, 4_096), np.uint8)
+def test_ten_thousand_batches_are_whole_under_slow_streams(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 255, (20_000, 1_024), np.uint8)
     np.save(tmp_path / "rows.npy", rows)
-    expected = torch.from_numpy(rows).view(-1, 64, 4_096).long().sum((1, 2))[:312]
+    expected = rows[: 312 * 64].reshape(312, -1).sum(1, dtype=np.int64).tolist()
     loader = penstock.DataLoader(
-        penstock.ShardDataset(tmp_path), 64, drop_last=True, device="cuda", prefetch_factor=4
+        penstock.ShardDataset(tmp_path), 64, drop_last=True, device=ACCELERATOR, prefetch_factor=4
     )
-    for _ in range(10_000 // len(loader) + 1):
-        assert torch.equal(checksums(loader, 200_000), expected)
+    accelerator.slow_copies(20e-6)
+    try:
+        for epoch in range(10_000 // len(loader) + 1):
+            assert sums(loader, delay=epoch % 3 * 20e-6) == expected
+    finally:
+        accelerator.slow_copies(0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
-def test_that_test_finds_a_ring_that_is_reused_too_early():
-    rows = torch.randint(0, 256, (64, 1 << 20), dtype=torch.uint8)
+ROWS = torch.randint(0, 256, (64, 1 << 20), dtype=torch.uint8)
 
-    def broken_ring():
-        slot, side = torch.empty(1 << 20, dtype=torch.uint8, device="cuda"), torch.cuda.Stream()
-        for row in rows.pin_memory():
-            with torch.cuda.stream(side):
-                slot.copy_(row, non_blocking=True)
-            side.synchronize()
-            yield slot  # and overwritten while the loop's stream has yet to read it
 
-    assert not torch.equal(checksums(broken_ring()), rows.long().sum(1))
+def right(monkeypatch):
+    """Each row from pinned memory of its own."""
+    return DevicePrefetcher((row.pin_memory() for row in ROWS), ACCELERATOR)
+
+
+def no_waiting(monkeypatch):
+    """The loop's stream reads before the copy is done."""
+    monkeypatch.setattr(Moving, "arrived", lambda self: self._batch)
+    return right(monkeypatch)
+
+
+def no_record(monkeypatch):
+    """The loop's stream reads memory that has gone to a batch after."""
+    monkeypatch.setattr(device, "_used_by", lambda tensor, stream: tensor)
+    return right(monkeypatch)
+
+
+def one_pinned_buffer(monkeypatch):
+    """A batch is assembled where the one before it is still being copied from."""
+
+    def batches():
+        pinned = torch.empty_like(ROWS[0], pin_memory=True)
+        for row in ROWS:
+            yield pinned.copy_(row)
+
+    return DevicePrefetcher(batches(), ACCELERATOR)
+
+
+def one_slot(monkeypatch):
+    """A batch is copied to where the loop's stream has yet to read the one before it."""
+    slot, side = torch.empty_like(ROWS[0], device=ACCELERATOR), torch.Stream(ACCELERATOR)
+    for row in ROWS.pin_memory():
+        with side:
+            slot.copy_(row, non_blocking=True)
+        side.synchronize()
+        yield slot
+
+
+@needs_accelerator
+@pytest.mark.parametrize(
+    ("make", "is_right"),
+    [(right, True), (no_waiting, False), (no_record, False), (one_pinned_buffer, False), (one_slot, False)],
+)
+def test_such_sums_find_what_is_done_too_early(make, is_right, monkeypatch):
+    accelerator.slow_copies(1e-3)
+    try:
+        assert (sums(make(monkeypatch), delay=2e-3) == ROWS.long().sum(1).tolist()) == is_right
+    finally:
+        torch.accelerator.synchronize()
+        accelerator.slow_copies(0)
+
+
+@needs_accelerator
+def test_the_transform_works_on_the_copies_stream():
+    streams = []
+
+    def transform(batch):
+        streams.append(torch.accelerator.current_stream())
+        return batch
+
+    prefetcher = DevicePrefetcher(list(ROWS[:3]), ACCELERATOR, transform=transform)
+    for _ in prefetcher:
+        assert torch.accelerator.current_stream() not in streams
+    assert streams == [prefetcher._mover._stream] * 3
+
+
+@needs_accelerator
+def test_copies_go_on_while_the_loops_stream_is_stuck():
+    batches = list(ROWS[:8].pin_memory())
+    prefetcher = DevicePrefetcher(batches, ACCELERATOR)
+    with accelerator.stuck():
+        arrived = list(prefetcher)
+        prefetcher._mover._stream.synchronize()
+        assert not torch.accelerator.current_stream().query()
+    assert torch.equal(torch.stack(arrived).cpu(), ROWS[:8])
 
 
 def test_the_benchmark_runs(tmp_path, monkeypatch, capsys):

@@ -356,6 +356,7 @@ def batches_of(
                 return
             done_ns = time.perf_counter_ns()
             size = stacker.bytes if collate_fn is None else batch_bytes(batch)
+            batch = stacker.pinned(batch)
             yield Produced(batch, None, count, size, begun_ns, done_ns, walk.state())
     finally:
         walk.close()
