@@ -162,9 +162,11 @@ class RunAhead(Iterator[T], Generic[T]):
         item = self._ready.get()
         if isinstance(item, _End):
             self._ended = True
-            if item.failure is not None:
-                raise item.failure
-            raise StopIteration
+            failure, item.failure = item.failure, None
+            try:
+                raise StopIteration if failure is None else failure
+            finally:
+                del failure  # its traceback holds this frame
         self._taken.append(self._bytes_of(item))
         if 2 * len(self._taken) >= self._depth or self._ready.empty():
             taken, self._taken = self._taken, []  # not one by one: to wake a thread costs as much as a batch

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ __all__ = [
     "has_accelerator",
     "map_tensors",
     "moved_ahead",
+    "next_produced",
     "pin",
 ]
 
@@ -123,8 +124,8 @@ class Convert:
             Default: none.
         std: Likewise. Default: none.
         channels_last: Give tensors of four dimensions torch's `channels_last` memory format. Default: False.
-        fields: Which tensors: names of a dict's, positions in a tuple or list. Default: those of bytes or
-            floating-point numbers with more than one a sample, so that labels stay as they are.
+        fields: Which tensors: a name or names of a dict's, positions in a tuple or list. Default: those of
+            bytes or floating-point numbers with more than one a sample, so that labels stay as they are.
 
     Raises:
         ArgumentError: A standard deviation is 0.
@@ -138,14 +139,14 @@ class Convert:
         mean: Sequence[float] | float | None = None,
         std: Sequence[float] | float | None = None,
         channels_last: bool = False,
-        fields: Iterable[str | int] | None = None,
+        fields: str | Iterable[str | int] | None = None,
     ) -> None:
         self.dtype = dtype
         self.scale = scale
         self.mean = mean
         self.std = std
         self.channels_last = channels_last
-        self.fields = None if fields is None else tuple(fields)
+        self.fields = (fields,) if isinstance(fields, str) else fields and tuple(fields)
         deviation = torch.as_tensor(1.0 if std is None else std, dtype=torch.float64)
         if bool((deviation == 0).any()):
             raise ArgumentError("a standard deviation is 0", expected="numbers above 0", actual=repr(std))
@@ -169,7 +170,10 @@ class Convert:
                     "the batch has no such field", expected=f"one of {list(chosen)}", actual=repr(field)
                 )
             chosen[field] = self._converted(chosen[field])
-        return chosen if isinstance(batch, Mapping) else type(batch)(chosen.values())
+        if isinstance(batch, Mapping):
+            return chosen
+        is_named = hasattr(batch, "_fields")
+        return type(batch)(*chosen.values()) if is_named else type(batch)(chosen.values())
 
     def __repr__(self) -> str:
         return (
@@ -287,6 +291,27 @@ class Produced:
     done_ns: int = 0
     state: dict[str, Any] | None = None
 
+    def raise_failure(self) -> NoReturn:
+        """Raise it, and keep nothing of it: its traceback holds the frames that hold this."""
+        failure, self.failure = self.failure, None
+        assert failure is not None
+        try:
+            raise failure
+        finally:
+            del failure
+
+
+def next_produced(produced: Iterator[Produced]) -> Produced | None:
+    """The next, or the exception in its place; None after the last.
+
+    Not a generator's `except` around a `yield`: that keeps the exception, and so the frames that it went
+    through, which keep the generator.
+    """
+    try:
+        return next(produced, None)
+    except Exception as failure:
+        return Produced(None, failure)
+
 
 def moved_ahead(produced: Iterable[Produced], mover: Mover, ahead: int) -> Iterator[Produced]:
     """The same batches on the device, `ahead` of them on the way; at first none: the first comes soon."""
@@ -349,7 +374,7 @@ class DevicePrefetcher:
     def __iter__(self) -> Iterator[Any]:
         for each in moved_ahead(self._produced(), self._mover, self.prefetch_factor):
             if each.failure is not None:
-                raise each.failure
+                each.raise_failure()
             yield each.batch
 
     def __len__(self) -> int:
@@ -362,8 +387,4 @@ class DevicePrefetcher:
 
     def _produced(self) -> Iterator[Produced]:
         """An exception of the loader comes after the batches before it."""
-        try:
-            for batch in self.loader:
-                yield Produced(batch)
-        except Exception as failure:
-            yield Produced(None, failure)
+        return iter(partial(next_produced, map(Produced, self.loader)), None)

@@ -7,8 +7,9 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import islice, starmap
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -29,15 +30,16 @@ from penstock.device import (
     device_of_this_thread,
     has_accelerator,
     moved_ahead,
+    next_produced,
 )
-from penstock.errors import ArgumentError
+from penstock.errors import ArgumentError, SchemaError
 from penstock.layout import PADDED
 from penstock.report import Meter
 from penstock.samplers import BatchSampler, ClassIndex, SequentialSampler, ShuffleSampler
 from penstock.samplers.base import BatchOrder, Ordered, Pass, Sampler, at_least
 from penstock.samplers.classes import Label, Targets
 from penstock.splits import subset_of
-from penstock.stacking import Stacker
+from penstock.stacking import Stacker, chunk_rows
 from penstock.table import Batch, Underway
 
 __all__ = ["DataLoader", "class_loaders"]
@@ -56,6 +58,10 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     exception or dropping the iterator calls off what was begun. A batch that fails raises where its turn
     comes; the ones before it arrive, and so do those after it.
 
+    With several ranks (`torch.distributed`) each gets its share, shuffled or not. For all samples on one of
+    them, such as for a validation that only rank 0 does, give
+    `sampler=SequentialSampler(dataset, num_replicas=1, rank=0)`.
+
     Args:
         dataset: What to load from.
         batch_size: Samples of a batch; None: samples one by one. Default: 1.
@@ -66,7 +72,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         collate_fn: Puts samples together. Default: `penstock.collate`.
         pin_memory: Assemble in pinned memory. Default: if there is an accelerator.
         drop_last: Leave out a last batch that is shorter. Default: False.
-        timeout: As torch's.
+        timeout: As torch's: of worker processes.
         worker_init_fn: As torch's.
         multiprocessing_context: As torch's.
         generator: Where the seed comes from if `seed` is None. Default: torch's own.
@@ -89,7 +95,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     Raises:
         ArgumentError: A number is too small; torch has no such device here; `drop_cache` where batches are
-            not assembled natively.
+            not assembled natively; `timeout` without worker processes.
         ValueError: Arguments exclude each other, as in torch.
     """
 
@@ -121,12 +127,16 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         trace: str | os.PathLike[str] | None = None,
     ) -> None:
         if num_threads is not None:
-            set_num_threads(num_threads)
+            set_num_threads(at_least(1, num_threads, "num_threads"))
         if prefetch_factor is not None:
             at_least(1, prefetch_factor, "prefetch_factor")
         is_stream = isinstance(dataset, torch.utils.data.IterableDataset)
+        if timeout > 0 and num_workers == 0:
+            raise ArgumentError("timeout is for worker processes", expected="num_workers above 0")
+        self._drawn: ShuffleSampler | None = None  # has a seed that other ranks do not know
         if sampler is None and batch_sampler is None and not is_stream:
             shuffled = ShuffleSampler(dataset, seed=_seed(seed, generator)) if shuffle else None
+            self._drawn = shuffled if seed is None else None
             sampler, shuffle = shuffled or SequentialSampler(dataset), None
         super().__init__(
             dataset,
@@ -145,8 +155,9 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             prefetch_factor=prefetch_factor if num_workers > 0 else None,
             persistent_workers=persistent_workers,
             pin_memory_device=pin_memory_device,
-            in_order=in_order,
+            **({} if in_order else {"in_order": False}),  # torch's from 2.6 on
         )
+        self.in_order = in_order
         if type(self.batch_sampler) is torch.utils.data.BatchSampler and isinstance(sampler, Ordered):
             self.batch_sampler.set_epoch = sampler.set_epoch  # for frameworks
         # The attribute stays None without workers: frameworks hand it on to torch's loader, which wants that.
@@ -164,51 +175,69 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             )
         if device is not None:
             Mover(device)  # to say now that there is no such device
-        self._yielded = 0  # batches of the present pass
+        self._place = _Place()  # in the latest pass
         self._skip = 0  # batches of the next one that a state says are done
-        self._stream_state: dict[str, Any] | None = None  # after the latest batch of a stream
         self._meter = Meter()
 
     def __iter__(self) -> Any:
-        self._yielded, skip, self._skip = self._skip, self._skip, 0
+        self._agree_on_seed()
+        place = self._place = _Place(self._skip, self._turns_per_batch(), ended=self._place.ended)
+        self._skip = 0
         self._meter = Meter(self.trace)
         if self._is_native():
-            produced = self._assembled(islice(self._index_batches(), skip, None))
+            _draw(self.generator)
+            produced = self._assembled(place)
         elif self._is_streamed():
-            self._stream_state = None
-            produced = self._streamed(skip)
+            _draw(self.generator)
+            place.stream = self._next_stream_state()
+            produced = self._streamed(place)
         else:
-            produced = self._loaded(skip)
+            produced = self._loaded(place)
         if self.device is not None:
             produced = moved_ahead(produced, Mover(self.device, self.device_transform), BATCHES_AHEAD)
         elif self.device_transform is not None:
             produced = _transformed(produced, self.device_transform)
-        return (_Epoch if self.trace is None else _TracedEpoch)(self, produced)
+        return (_Epoch if self.trace is None else _TracedEpoch)(self, place, produced)
 
     def set_epoch(self, epoch: int) -> None:
-        """Make this the next epoch of the sampler, if it knows epochs."""
+        """Make this the next epoch of the sampler and of the dataset, if they know epochs."""
         orders: tuple[Any, ...] = (self._order(), self.sampler, self.batch_sampler, self.dataset)
-        for order in orders:
+        for order in {id(order): order for order in orders}.values():
             if hasattr(order, "set_epoch"):
                 order.set_epoch(epoch)
-                return
 
     def state_dict(self) -> dict[str, Any]:
         """What has been yielded, and no more: plain numbers and names, for `json` as for `torch.save`.
 
         With one of Penstock's samplers it may be continued on another number of ranks, and at once. With any
-        other the batches are counted, and their indices skipped, so the sampler must make the same ones
-        again. A Penstock dataset is told from others by its `fingerprint`. A `StreamDataset` says where it is
-        in its own words; what its source adds to them is the source's.
+        other, or with batches that another batch sampler makes of it, the batches are counted and made again
+        up to there, and must be the same ones: natively their indices alone, else the batches themselves. A
+        Penstock dataset is told from others by its `fingerprint`. A `StreamDataset` says where it is in its
+        own words; what its source adds to them is the source's.
+
+        Raises:
+            ArgumentError: Workers hand over batches as they are done (`in_order=False`), not in an order.
         """
-        order = self._order()
+        if self.num_workers > 0 and not self.in_order:
+            raise ArgumentError("batches out of order cannot be counted", expected="in_order=True")
+        self._agree_on_seed()
         state = {
-            "sampler": None if order is None else order.state_dict(),
-            "batches": self._yielded,
+            "sampler": self._sampler_state(),
+            "batches": self._place.yielded,
             "dataset": self._dataset_fingerprint(),
         }
         if self._is_streamed() and isinstance(self.dataset, StreamDataset):
-            state["stream"] = self._stream_state or self.dataset.next_state()
+            state["stream"] = self._place.stream or self._next_stream_state()
+        return state
+
+    def _sampler_state(self) -> dict[str, Any] | None:
+        """Of the order underneath; where batches are counted, of its epoch's begin or end."""
+        order = self._order()
+        if order is None:
+            return None
+        state = order.state_dict()
+        if not self._is_exact():
+            state["position"] = order._global_length if self._place.ended and state["position"] else 0
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -217,7 +246,10 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         Raises:
             ArgumentError: The state is of another sampler, seed or dataset.
         """
-        order = self._order()
+        if not isinstance(state, dict):
+            raise ArgumentError("a state is a dict", actual=type(state).__name__)
+        self._agree_on_seed()
+        order, ended = self._order(), False
         sampler, batches = (state.get(key) for key in ("sampler", "batches"))
         if (order is None) != (sampler is None) or not isinstance(batches, int) or batches < 0:
             raise ArgumentError("this is no state of such a loader", actual=repr(state))
@@ -231,12 +263,13 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             )
         if order is not None:
             order.load_state_dict(sampler)  # type: ignore[arg-type]
+            batches = 0 if self._is_exact() else batches
+            ended = order._start > 0
         elif self._is_streamed() and isinstance(self.dataset, StreamDataset):
             self.dataset.load_state_dict(state.get("stream"))  # type: ignore[arg-type]
-            self._stream_state = None
-            self._skip = self._yielded = batches if state["stream"]["items"] else 0
-        else:
-            self._skip = batches
+            batches = batches if state["stream"]["items"] else 0
+        self._skip = batches
+        self._place = _Place(batches, ended=ended)
 
     def stats(self) -> dict[str, float]:
         """How the latest epoch goes.
@@ -290,30 +323,42 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         plain = (StreamDataset.__iter__, ClassStream.__iter__)  # a subclass may have an idea of its own
         return is_ours and kind.__iter__ in plain and self.num_workers == 0 and self.batch_size is not None
 
+    def _agree_on_seed(self) -> None:
+        """A seed that was drawn before the ranks found each other gives way to one that all know."""
+        if self._drawn is not None and _num_ranks() > 1:
+            self._drawn.seed, self._drawn = 0, None
+
+    def _cutter(self) -> Any:
+        """What makes the batches' indices."""
+        return self.sampler if self.batch_sampler is None else self.batch_sampler
+
     def _order(self) -> Ordered | None:
         """The order of samples or batches underneath, if it is ours."""
-        if isinstance(self.batch_sampler, BatchOrder):
-            return self.batch_sampler
-        sampler = getattr(self.batch_sampler, "sampler", self.sampler)
-        return sampler if isinstance(sampler, Sampler) else None
+        cutter = self._cutter()
+        order = cutter if isinstance(cutter, Ordered) else getattr(cutter, "sampler", None)
+        return order if isinstance(order, Ordered) else None
+
+    def _is_exact(self) -> bool:
+        """Whether so many batches are so many turns of the order underneath."""
+        cutter = self._cutter()
+        return isinstance(cutter, Ordered) or type(cutter) in _CUTTERS
 
     def _turns_per_batch(self) -> int:
         """What a batch takes of the order underneath."""
-        if isinstance(self.batch_sampler, BatchOrder):
-            return 1
-        return int(getattr(self.batch_sampler, "batch_size", None) or self.batch_size or 1)
+        cutter = self._cutter()
+        return 1 if isinstance(cutter, Ordered) else int(getattr(cutter, "batch_size", None) or 1)
 
-    def _index_batches(self) -> Iterator[Any]:
+    def _index_batches(self, place: _Place) -> Iterator[Any]:
         """Indices of the coming batches: arrays straight from the core, where the sampler is ours."""
         order = self._order()
         cutter: Any = self.batch_sampler
         if isinstance(order, Sampler) and type(cutter) in _CUTTERS:
-            return _unseen(order, BatchSampler(order, cutter.batch_size, cutter.drop_last))
-        if isinstance(order, BatchOrder):
-            return _unseen(order, order)
-        return iter(cutter)
+            return _unseen(order, BatchSampler(order, cutter.batch_size, cutter.drop_last), place)
+        if isinstance(order, BatchOrder) and cutter is order:
+            return _unseen(order, order, place)
+        return islice(cutter, place.yielded, None)
 
-    def _assembled(self, indices: Iterator[Any]) -> Iterator[Produced]:
+    def _assembled(self, place: _Place) -> Iterator[Produced]:
         """Batches that the core's threads assemble, some ahead of the one that is asked for."""
         dataset: Any = self.dataset
         collate_fn: Any = self.collate_fn
@@ -326,22 +371,16 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         )
 
         def begin_in_epoch(indices: Any) -> Underway:
-            walk = None if order is None else order._pass
+            walk = order._pass if place.walk is None and order is not None else place.walk
             return begin(indices, epoch=None if walk is None else walk.epoch)
 
-        ahead = _Ahead(indices, begin_in_epoch, self._depth)
-        for samples, underway in ahead:
-            if isinstance(underway, Exception):
-                yield Produced(None, underway)
-                continue
-            try:
-                batch = underway.batch()
-            except Exception as failure:
-                yield Produced(None, failure)
-            else:
-                yield Produced(batch, None, samples, underway.bytes, *underway.times())
+        return starmap(_finished, _Ahead(self._index_batches(place), begin_in_epoch, self._depth))
 
-    def _streamed(self, skip: int) -> Iterator[Produced]:
+    def _next_stream_state(self) -> dict[str, Any] | None:
+        """Where the next pass of a stream will begin."""
+        return self.dataset.next_state() if isinstance(self.dataset, StreamDataset) else None
+
+    def _streamed(self, place: _Place) -> Iterator[Produced]:
         """Batches of a stream: made in a thread of its own, or of what such a thread has sorted by class."""
         stream: Any = self.dataset
         collate_fn: Any = self.collate_fn
@@ -363,7 +402,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             return _after(take_device, batches) if pin_memory else batches
 
         if isinstance(stream, ClassStream):
-            yield from islice(_ending(begin(never)), skip, None)
+            yield from islice(_ending(begin(never)), place.yielded, None)
             return
         ahead = RunAhead(begin, self._depth, _BYTES_AHEAD, lambda each: each.bytes, _THREADS.get(self))
         _THREADS[self] = ahead.thread
@@ -372,57 +411,90 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         finally:
             ahead.close()
 
-    def _loaded(self, skip: int) -> Iterator[Produced]:
+    def _loaded(self, place: _Place) -> Iterator[Produced]:
         """Batches that torch's own loader makes."""
-        order = self._order()
+        order = self._order() if self._is_exact() else None
         before = order and order._pass
-        batches = super().__iter__()  # workers have begun by now
-        if order is not None and order._pass is not None and order._pass is not before:
-            order._pass.seen = 0
-        samples = self._turns_per_batch()
-        for _ in range(skip):
-            next(batches, None)
-        return _caught(batches, samples)
+        drop_last = getattr(self._cutter(), "drop_last", False)
+        usual = self.batch_size or 1
 
-    def _passed(self, walk: Pass | None, stream_state: dict[str, Any] | None) -> None:
-        """A batch is yielded now, or raises; those that were taken from the order beyond it are not."""
-        self._yielded += 1
-        self._stream_state = stream_state or self._stream_state
-        if walk is not None:
-            walk.seen = self._yielded * self._turns_per_batch()
+        def enter() -> None:
+            walk = None if order is None else order._pass
+            if place.walk is None and walk is not None and walk is not before:
+                place.enter(walk, drop_last=drop_last)
 
-    def _ended(self) -> None:
-        """An epoch is over; a stream's next one begins at its front."""
-        if self._is_streamed():
-            self._yielded, self._stream_state = 0, None
+        def advance() -> Produced | None:
+            each = _next_of(batches, usual)
+            enter()
+            return each
+
+        batches = super().__iter__()
+        enter()  # where workers have begun
+        return islice(iter(advance, None), place.yielded, None)
 
 
 _CUTTERS = (torch.utils.data.BatchSampler, BatchSampler)
 _THREADS: WeakKeyDictionary[DataLoader, Thread] = WeakKeyDictionary()  # the latest that ran a loader's stream
 
 
+@dataclass(slots=True)
+class _Place:
+    """Where one pass of a loader is: at what was yielded, whatever was begun beyond it.
+
+    Attributes:
+        yielded: Batches of the epoch that the user has, or had when a state was taken.
+        turns: What a batch takes of the order underneath. Default: 1.
+        walk: Through that order, once it has begun.
+        stream: The state of a stream after them.
+        ended: Whether there are no more; before the first batch, whether that is so of the pass before.
+    """
+
+    yielded: int = 0
+    turns: int = 1
+    walk: Pass | None = None
+    stream: dict[str, Any] | None = None
+    ended: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy has this place, and will begin a walk of its own."""
+        return _Place, (self.yielded, self.turns, None, self.stream, self.ended)
+
+    def enter(self, walk: Pass, *, drop_last: bool) -> None:
+        """This is the walk, of which nothing is seen yet."""
+        self.walk, walk.seen = walk, 0
+        walk.least = self.turns if drop_last else 1
+
+    def pass_one(self, each: Produced) -> None:
+        """A batch is yielded now, or raises."""
+        self.yielded, self.ended = self.yielded + 1, False
+        self.stream = each.state or self.stream
+        if self.walk is not None:
+            self.walk.seen = self.yielded * self.turns
+
+    def end(self) -> None:
+        """The epoch is over; the next one begins at its front."""
+        self.yielded, self.stream, self.ended = 0, None, True
+
+
 class _Epoch(Iterator[Batch]):
     """One pass of a loader: what was produced is counted as it is handed over."""
 
-    def __init__(self, loader: DataLoader, produced: Iterator[Produced]) -> None:
+    def __init__(self, loader: DataLoader, place: _Place, produced: Iterator[Produced]) -> None:
         self._loader = loader
+        self._place = place
         self._produced = produced
         self._meter = loader._meter
-        self._order = loader._order()
-        self._walk: Pass | None = None
 
     def __next__(self) -> Batch:
         asked_ns = time.perf_counter_ns()
         each = next(self._produced, None)
         if each is None:
             self._meter.write_trace()
-            self._loader._ended()
+            self._place.end()
             raise StopIteration
-        if self._walk is None and self._order is not None:
-            self._walk = self._order._pass
-        self._loader._passed(self._walk, each.state)
+        self._place.pass_one(each)
         if each.failure is not None:
-            raise each.failure
+            each.raise_failure()
         self._meter.add(each, asked_ns)
         return each.batch
 
@@ -478,24 +550,45 @@ class _Ahead(Iterator["tuple[int, Underway | Exception]"]):
             self._bytes += underway.bytes
 
 
-def _unseen(order: Ordered, cutter: BatchSampler | BatchOrder) -> Iterator[Any]:
-    """The batches of a pass, of which none is seen before `DataLoader._passed` says so."""
-    walk = order._begin()
-    walk.seen = 0
-    yield from cutter.batches_of(walk)
+def _unseen(order: Ordered, cutter: BatchSampler | BatchOrder, place: _Place) -> Iterator[Any]:
+    """The batches of a pass, begun when the first is asked for; seen is none before its `place` says so."""
+    place.enter(order._begin(), drop_last=cutter.drop_last)
+    assert place.walk is not None
+    yield from cutter.batches_of(place.walk)
 
 
-def _caught(batches: Iterator[Any], samples: int) -> Iterator[Produced]:
-    """Batches of so many samples; an exception takes its turn like one."""
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except Exception as failure:
-            yield Produced(None, failure)
-        else:
-            yield Produced(batch, None, samples)
+def _finished(samples: int, underway: Underway | Exception) -> Produced:
+    """A batch once it is there, or the exception in its place."""
+    if isinstance(underway, Exception):
+        return Produced(None, underway)
+    try:
+        batch = underway.batch()
+    except Exception as failure:
+        return Produced(None, failure)
+    return Produced(batch, None, samples, underway.bytes, *underway.times())
+
+
+def _next_of(batches: Iterator[Any], usual: int) -> Produced | None:
+    """The next batch, or the exception in its place; None after the last.
+
+    Args:
+        batches: Of no known sizes.
+        usual: Samples of one that does not show how many it has.
+    """
+    try:
+        batch = next(batches)
+    except StopIteration:
+        return None
+    except Exception as failure:
+        return Produced(None, failure)
+    return Produced(batch, None, _samples_in(batch, usual))
+
+
+def _samples_in(batch: Any, usual: int) -> int:
+    try:
+        return chunk_rows(batch)
+    except SchemaError:
+        return usual
 
 
 def _after(first: Callable[[], None], produced: Iterator[Produced]) -> Iterator[Produced]:
@@ -506,10 +599,7 @@ def _after(first: Callable[[], None], produced: Iterator[Produced]) -> Iterator[
 
 def _ending(produced: Iterator[Produced]) -> Iterator[Produced]:
     """The same batches; an exception takes its turn like one, and is the last."""
-    try:
-        yield from produced
-    except Exception as failure:
-        yield Produced(None, failure)
+    return iter(partial(next_produced, produced), None)
 
 
 def _transformed(produced: Iterator[Produced], transform: Callable[[Any], Any]) -> Iterator[Produced]:
@@ -523,14 +613,22 @@ def _transformed(produced: Iterator[Produced], transform: Callable[[Any], Any]) 
         yield each
 
 
+def _num_ranks() -> int:
+    """As far as they have found each other."""
+    initialised = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if initialised else 1
+
+
+def _draw(generator: torch.Generator | None) -> int:
+    """From torch's random numbers. Its loader does so once an epoch, and what follows depends on that."""
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
+
+
 def _seed(seed: int | None, generator: torch.Generator | None) -> int:
-    """The seed asked for, or one from torch's random numbers."""
+    """The seed asked for, or one from torch's random numbers; with several ranks 0, the same for all."""
     if seed is not None:
         return seed
-    initialised = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if initialised and torch.distributed.get_world_size() > 1:
-        return 0
-    return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
+    return 0 if _num_ranks() > 1 else _draw(generator)
 
 
 def class_loaders(
@@ -540,7 +638,7 @@ def class_loaders(
     *,
     drop_last: bool = False,
     targets: Targets | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
     collate_fn: Any = collate,
     pin_memory: bool | None = None,
     prefetch_factor: int = 1,
@@ -556,7 +654,7 @@ def class_loaders(
         shuffle: Each epoch in another order. Default: False.
         drop_last: Leave out a last batch that is shorter. Default: False.
         targets: Labels, shape (len(dataset),): see `ClassIndex`. Default: `dataset.targets`.
-        seed: Of the shuffle. Default: 0.
+        seed: Of the shuffle; None: as in DataLoader. Default: 0.
         collate_fn: As in DataLoader. Default: `penstock.collate`.
         pin_memory: As in DataLoader.
         prefetch_factor: Batches ahead, of each class whose loader is being walked. Default: 1.
@@ -569,6 +667,7 @@ def class_loaders(
         AttributeError: No field holds class labels, and none are given.
     """
     index = ClassIndex.over(dataset, dataset.targets if targets is None else targets)
+    seed = _seed(seed, None)
     loaders = {}
     for k, label in enumerate(index):
         view = subset_of(dataset, index[label])

@@ -1,10 +1,13 @@
 """penstock.DataLoader: torch's batches, ahead of time; its state; what it leaves to torch."""
 
+import contextlib
 import copy
+import gc
 import json
 import os
 import pickle
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -281,7 +284,8 @@ def test_inference_mode(kind, collate_fn):
         ({"prefetch_factor": 0}, ArgumentError, "prefetch_factor is too small"),
         ({"persistent_workers": True}, ValueError, "num_workers > 0"),
         ({"batch_size": 0}, ValueError, "batch_size"),
-        ({"num_threads": 0}, SchemaError, "threads"),
+        ({"num_threads": 0}, ArgumentError, "num_threads is too small"),
+        ({"timeout": 1}, ArgumentError, "worker processes"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, error, message):
@@ -403,6 +407,272 @@ def test_a_copy_goes_on_by_itself():
     next(iter(loader))
     for copied in (copy.deepcopy(loader), pickle.loads(pickle.dumps(loader))):
         assert len(numbers(copied)) == len(loader) - 1
+
+
+# --- states, of whatever is underneath --------------------------------------------------------------
+
+
+class Plain(torch.utils.data.Dataset):
+    """Not ours; sample 3 cannot be had if `broken`."""
+
+    def __init__(self, broken=False):
+        self.broken = broken
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, i):
+        if self.broken and i == 3:
+            raise ValueError("sample 3")
+        return torch.tensor(i)
+
+
+OURS = penstock.TensorDataset(torch.arange(10))
+
+
+class Pairs:
+    """A batch sampler of the user's own, over any sampler."""
+
+    def __init__(self, sampler):
+        self.sampler = sampler
+
+    def __iter__(self):
+        samples = iter(self.sampler)
+        yield from zip(samples, samples, strict=True)
+
+    def __len__(self):
+        return len(self.sampler) // 2
+
+
+def shuffled():
+    return penstock.ShuffleSampler(10, seed=5)
+
+
+MAKERS = {
+    "a list": lambda: {"batch_size": 4, "sampler": list(range(10))},
+    "shuffled": lambda: {"batch_size": 4, "shuffle": True, "seed": 5},
+    "shuffled, drop_last": lambda: {"batch_size": 4, "shuffle": True, "seed": 5, "drop_last": True},
+    "pairs of a list": lambda: {"batch_sampler": Pairs(list(range(10)))},
+    "pairs of ours": lambda: {"batch_sampler": Pairs(shuffled())},
+    "batches as samples": lambda: {"batch_size": None, "sampler": penstock.BatchSampler(shuffled(), 4)},
+    "one by one": lambda: {"batch_size": None, "sampler": shuffled()},
+    "batches": lambda: {"batch_sampler": penstock.BatchSampler(shuffled(), 4, lookahead=2)},
+}
+
+
+class Whole(torch.utils.data.Dataset):
+    """Not ours; takes batches as samples."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, i):
+        return torch.as_tensor(i)
+
+
+def loader_of(kind, data):
+    options = MAKERS[kind]()
+    if options.get("batch_size", 1) is None:
+        data = Whole()
+    return penstock.DataLoader(data, **options)
+
+
+@pytest.mark.parametrize("data", [Plain(), OURS], ids=["plain", "ours"])
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_state_goes_on_anywhere_in_two_epochs(kind, data):
+    def listed(batches):
+        return [torch.as_tensor(batch[0] if isinstance(batch, list) else batch).tolist() for batch in batches]
+
+    loader = loader_of(kind, data)
+    epochs = [listed(loader) for _ in range(3)]
+    for epoch in range(2):
+        for count in range(len(epochs[0]) + 1):
+            loader = loader_of(kind, data)
+            for _ in range(epoch):
+                list(loader)
+            walk = iter(loader)
+            for _ in range(count):
+                next(walk)
+            if count == len(epochs[0]):
+                assert next(walk, None) is None
+            resumed = loader_of(kind, data)
+            resumed.load_state_dict(json.loads(json.dumps(loader.state_dict())))
+            assert resumed.state_dict()["sampler"] == loader.state_dict()["sampler"]
+            rest = epochs[epoch][count:] or epochs[epoch + 1]
+            assert listed(resumed) == rest, (epoch, count)
+
+
+def test_what_a_state_skips_may_fail_again():
+    loader = penstock.DataLoader(Plain(broken=True), 2, sampler=list(range(10)))
+    walk = iter(loader)
+    next(walk)
+    with pytest.raises(ValueError, match="sample 3"):
+        next(walk)
+    resumed = penstock.DataLoader(Plain(broken=True), 2, sampler=list(range(10)))
+    resumed.load_state_dict(loader.state_dict())
+    assert torch.cat(list(resumed)).tolist() == list(range(4, 10))
+
+
+def test_the_state_is_that_of_the_pass_begun_last():
+    loader = penstock.DataLoader(OURS, 1, shuffle=True, seed=0)
+    first, second = iter(loader), iter(loader)
+    next(first), next(first), next(second)
+    state = loader.state_dict()
+    expected = next(second)[0]
+    resumed = penstock.DataLoader(OURS, 1, shuffle=True, seed=0)
+    resumed.load_state_dict(state)
+    assert torch.equal(next(iter(resumed))[0], expected)
+
+
+def test_crops_are_of_the_epoch_their_pass_began_with():
+    images = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8)
+    crop = penstock.transforms.RandomCrop(8)
+
+    def loader():
+        data = penstock.TensorDataset(images, transform={0: crop}, seed=0)
+        return penstock.DataLoader(data, 4, sampler=penstock.SequentialSampler(64))
+
+    expected = torch.cat([batch[0] for batch in loader()])
+    one = loader()
+    walk = iter(one)
+    found = [next(walk)]
+    other = iter(one)
+    next(other), next(other)
+    one.set_epoch(7)
+    assert torch.equal(torch.cat([batch[0] for batch in (*found, *walk)]), expected)
+
+
+def list_of_samples(samples):
+    return torch.utils.data.default_collate(list(samples))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_set_epoch_reaches_the_dataset_too(num_workers):
+    images = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8)
+
+    def epoch(number, **options):
+        crop = penstock.transforms.RandomCrop(8)
+        data = penstock.TensorDataset(images, transform={0: crop}, seed=0)
+        loader = penstock.DataLoader(data, 4, sampler=penstock.SequentialSampler(64), **options)
+        loader.set_epoch(number)
+        return torch.cat([batch[0] for batch in loader])
+
+    ours = epoch(3)
+    assert torch.equal(epoch(3, num_workers=num_workers, collate_fn=list_of_samples), ours)
+    assert not torch.equal(epoch(4), ours)
+
+
+def test_a_stream_that_is_broken_off_before_its_first_batch_begins_that_epoch_again():
+    def fails():
+        raise KeyboardInterrupt
+        yield
+
+    source = iter([fails])
+    stream = penstock.StreamDataset(lambda: next(source, lambda: iter(range(10)))(), seed=0)
+    loader = penstock.DataLoader(stream, 4)
+    loader.set_epoch(3)
+    before = loader.state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        next(iter(loader))
+    assert loader.state_dict() == before
+    assert before["stream"]["epoch"] == 3
+
+
+def test_batches_that_come_as_they_are_done_have_no_state():
+    loader = penstock.DataLoader(Plain(), 4, num_workers=1, in_order=False)
+    with pytest.raises(ArgumentError, match="out of order"):
+        loader.state_dict()
+
+
+@pytest.mark.parametrize("state", [None, 5, []])
+def test_a_state_is_a_dict(state):
+    with pytest.raises(ArgumentError, match="a state is a dict"):
+        penstock.DataLoader(OURS).load_state_dict(state)
+
+
+@pytest.mark.parametrize("data", [Plain(), OURS], ids=["plain", "ours"])
+def test_torchs_random_numbers_are_drawn_as_torchs_loader_draws_them(data):
+    def order(kind):
+        torch.manual_seed(0)
+        batches = list(kind(data, 10, sampler=torch.utils.data.RandomSampler(data)))
+        return [torch.as_tensor(batches[0][0] if isinstance(batches[0], list) else batches[0]), torch.rand(1)]
+
+    assert all(map(torch.equal, order(penstock.DataLoader), order(TorchLoader)))
+
+
+@pytest.mark.parametrize("batch_sampler", [None, penstock.StratifiedBatchSampler([0] * 5 + [1] * 5, 5)])
+def test_samples_that_torch_loads_are_counted(batch_sampler):
+    options = {"batch_sampler": batch_sampler} if batch_sampler else {"batch_size": 4, "shuffle": True}
+    loader = penstock.DataLoader(Plain(), **options)
+    list(loader)
+    assert loader.stats()["samples"] == 10
+
+
+def test_ranks_that_find_each_other_late_share_one_order(monkeypatch):
+    loaders = [penstock.DataLoader(OURS, 10, shuffle=True) for _ in range(2)]
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    seen = []
+    for rank, loader in enumerate(loaders):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        seen += torch.cat([batch[0] for batch in loader]).tolist()
+    assert sorted(seen) == list(range(10))
+
+
+# --- what is let go of --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_collector():
+    """What is freed is freed by the last reference."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        lambda: penstock.DataLoader(Plain(broken=True), 2),
+        lambda: penstock.DataLoader(OURS, batch_sampler=[[1], [10**9], [2], [3]]),
+        lambda: penstock.DataLoader(
+            penstock.StreamDataset(lambda: map(Plain(broken=True).__getitem__, range(9))), 2
+        ),
+        lambda: penstock.DataLoader(Plain(broken=True), 2, device="cpu"),
+        lambda: penstock.DevicePrefetcher(TorchLoader(Plain(broken=True), 2), "cpu"),
+    ],
+)
+def test_a_pass_that_failed_is_not_kept(loader, no_collector):
+    walk = iter(loader())
+    next(walk)
+    with contextlib.suppress(ValueError, IndexError):
+        next(walk)
+    kept = weakref.ref(walk)
+    del walk
+    assert kept() is None
+
+
+def test_batches_begun_ahead_are_not_kept(no_collector):
+    def underway():
+        return sum(type(each) is Underway for each in gc.get_objects())
+
+    before = underway()
+    batches = penstock.BatchSampler(penstock.SequentialSampler(DATA), 100, lookahead=4)
+    walk = iter(TorchLoader(DATA, batch_sampler=batches))
+    next(walk)
+    assert underway() > before
+    del walk
+    assert underway() == before
+
+
+def test_an_order_of_batches_is_not_kept(no_collector):
+    order = penstock.StratifiedBatchSampler(np.arange(100) % 3, 5)
+    assert order.sampler is order
+    assert copy.copy(order).sampler is not order
+    kept = weakref.ref(order)
+    del order
+    assert kept() is None
 
 
 # --- inside torch's loader ---------------------------------------------------------------------------

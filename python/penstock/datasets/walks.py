@@ -102,7 +102,10 @@ class _Walk(Iterator[Any]):
         some: list[Any] = []
         if self._failure is not None:
             failure, self._failure = self._failure, None
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback holds this frame
         if self._stop():
             return some
         before = time.perf_counter()

@@ -278,8 +278,12 @@ class BatchOrder(Ordered, torch.utils.data.BatchSampler):
 
     def __init__(self, batch_size: int | None, **options: Any) -> None:
         self.batch_size = cast(Any, batch_size)
-        self.sampler = cast(Any, self)  # where frameworks look for what has a `set_epoch`
         super().__init__(**options)
+
+    @property
+    def sampler(self) -> Any:  # type: ignore[override]
+        """Itself: frameworks look there for what has a `set_epoch`."""
+        return self
 
     @abstractmethod
     def _order(self, epoch: int) -> Any:

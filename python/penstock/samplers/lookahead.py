@@ -57,6 +57,11 @@ class Lookahead:
                 ahead += begun.bytes
         return underway if known is not None and np.array_equal(known, indices) else None
 
+    def close(self) -> None:
+        """Call off what was begun, and let go of the batches, which lead back to this."""
+        self.coming.clear()
+        self._begun.clear()
+
 
 class BatchIndices(np.ndarray[Any, np.dtype[np.int64]]):
     """The sample numbers of one batch, shape (batch,), int64, which leads to the ones after it."""
@@ -75,14 +80,17 @@ def looking_ahead(
     lookahead = Lookahead()
     coming = lookahead.coming
     samples = 0
-    for number, batch in enumerate(chain(batches, repeat(None, depth))):
-        if batch is not None:
-            indices = batch.view(BatchIndices)
-            indices.lookahead, indices.number = lookahead, number
-            coming.append(indices)
-        if number < depth or not coming:
-            continue
-        first = coming.popleft()
-        samples += len(first)
-        passed_on(samples)
-        yield first
+    try:
+        for number, batch in enumerate(chain(batches, repeat(None, depth))):
+            if batch is not None:
+                indices = batch.view(BatchIndices)
+                indices.lookahead, indices.number = lookahead, number
+                coming.append(indices)
+            if number < depth or not coming:
+                continue
+            first = coming.popleft()
+            samples += len(first)
+            passed_on(samples)
+            yield first
+    finally:
+        lookahead.close()
