@@ -69,6 +69,7 @@ AxisWeights::AxisWeights(const AxisPlan& plan)
   std::int32_t most = 0;
   for (const Window& window : windows_) most = std::max(most, window.count);
   for (Window& window : windows_) window.padded = window.first + most <= end ? most : window.count;
+  quads_ = WeightQuads(*this);
 }
 
 void AxisWeights::fill(std::int32_t i) {

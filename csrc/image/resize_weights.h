@@ -4,6 +4,8 @@
 #include <span>
 #include <vector>
 
+#include "image/resize_quads.h"
+
 namespace penstock {
 
 enum class Filter : std::uint8_t { kBilinear, kBicubic };
@@ -65,6 +67,7 @@ class AxisWeights {
   [[nodiscard]] const std::int32_t* fixed(std::int32_t i) const noexcept { return fixed_.data() + at(i); }
   [[nodiscard]] const std::int16_t* low(std::int32_t i) const noexcept { return low_.data() + at(i); }
   [[nodiscard]] const std::int16_t* high(std::int32_t i) const noexcept { return high_.data() + at(i); }
+  [[nodiscard]] const WeightQuads& quads() const noexcept { return quads_; }
 
  private:
   [[nodiscard]] std::size_t at(std::int32_t i) const noexcept {
@@ -83,6 +86,7 @@ class AxisWeights {
   std::vector<std::int32_t> fixed_;
   std::vector<std::int16_t> low_;
   std::vector<std::int16_t> high_;
+  WeightQuads quads_;
 };
 
 }  // namespace penstock
