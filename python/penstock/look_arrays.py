@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -192,7 +193,7 @@ def array_sheet(source: PathLike, *, size: int = 224, count: int = 24, seed: int
         )
     if len(dataset) == 0:
         raise SchemaError("there are no rows", path=os.fspath(source))
-    rows = list(ShuffleSampler(dataset, seed=seed))[:count]
+    rows = list(islice(ShuffleSampler(dataset, seed=seed), count))
     pictures = _as_rgb(ShardDataset(source, fields=names[0]).gather(rows))
     times = max(1, size // max(pictures.shape[2:]))
     enlarged = pictures.repeat_interleave(times, dim=2).repeat_interleave(times, dim=3)

@@ -19,11 +19,11 @@ from penstock.collate import Transform
 from penstock.datasets.base import Dataset, Rows
 from penstock.datasets.folder import Folder, Ids, few, index_from, missing_files, raise_failures, shared
 from penstock.datasets.shards import SUFFIXES, Raw, distinct
-from penstock.errors import ArgumentError, SchemaError
+from penstock.errors import ArgumentError, SchemaError, require_choice
 from penstock.samplers.base import at_least
 from penstock.table import Structure, Table, column_in_memory
 
-__all__ = ["FileDataset", "require_choice"]
+__all__ = ["FileDataset"]
 
 Labels: TypeAlias = "Mapping[str, Any] | Sequence[Any] | Tensor | Callable[[Path], Any]"
 
@@ -218,18 +218,6 @@ class FileDataset(Dataset):
 
 
 # --- arguments -------------------------------------------------------------------------------------------
-
-
-def require_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Refuses an argument that is none of these.
-
-    Raises:
-        ArgumentError: It is not.
-    """
-    if value not in choices:
-        raise ArgumentError(
-            f"{name}= has a value that cannot be", expected=f"one of {choices}", actual=repr(value)
-        )
 
 
 def _distinct_ids(ids: Iterable[str]) -> list[str]:
