@@ -151,7 +151,7 @@ class FileDataset(Dataset):
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_table": None, "_shareable": None, "_cache": shared(self._cache)}
         state["_index"] = shared(self._index) or self._index_path or self._index.image
-        state["_fingerprint"] = self._index.fingerprint
+        state["_index_fingerprint"] = self._index.fingerprint
         state["_labels"] = self._labels_to_send()
         return state
 
@@ -165,7 +165,7 @@ class FileDataset(Dataset):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._index = index_from(state["_index"], self.__dict__.pop("_fingerprint"))
+        self._index = index_from(state["_index"], self.__dict__.pop("_index_fingerprint"))
         cached = None
         if self._cache_budget is not None:
             handle = state["_cache"]
