@@ -59,6 +59,12 @@ class DatasetSource:
             raise SchemaError(
                 "a dataset with a transform cannot be packed", hint="Pack it without, and open it with one."
             )
+        if dataset._is_overridden:
+            raise SchemaError(
+                "a dataset with a __getitem__ of its own cannot be packed",
+                actual=type(dataset).__name__,
+                hint="A pack holds what the files hold: pack the dataset that it is derived from.",
+            )
         self.dataset = dataset
         self.sizes = None
         self.ids = _ids_of(dataset)
