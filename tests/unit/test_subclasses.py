@@ -305,6 +305,17 @@ def test_they_are_not_packed_as_if_nothing_were_changed(root, tmp_path):
             penstock.pack(dataset, tmp_path / "pack")
 
 
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
+def test_a_part_has_its_own_of_what_a_subclass_says_of_each_sample(kind):
+    dataset = Documented(FLOATS)
+    dataset.ids, dataset.samples = kind(range(10, 10 + ROWS)), {"a": "mapping"}
+    dataset.paths = kind(range(3))  # of shards
+    part = dataset.subset([3, 1])
+    assert list(part.ids) == [13, 11]
+    assert part.samples is dataset.samples
+    assert part.paths is dataset.paths
+
+
 # other processes -------------------------------------------------------------------------------------------
 
 

@@ -73,6 +73,14 @@ def test_the_last_tensor_has_the_targets_when_it_is_integer_and_flat():
             _ = penstock.TensorDataset(*tensors).targets
 
 
+def test_a_part_does_not_hand_out_the_whole_tensors():
+    dataset = penstock.TensorDataset(torch.arange(7))
+    for part in (dataset.subset([1]), (dataset + dataset).subset([1])):
+        for name in ("tensors", "datasets"):
+            with pytest.raises(AttributeError, match=name):
+                getattr(part, name)
+
+
 def test_changes_of_the_tensor_are_seen_as_with_torch():
     tensor = torch.zeros(5, 3)
     dataset = penstock.TensorDataset(tensor)

@@ -35,6 +35,9 @@ __all__ = ["ByClass", "ConcatDataset", "Dataset", "Field", "Subset"]
 
 Rows = npt.NDArray[np.int64]
 
+_ONE_A_SAMPLE = ("ids", "imgs", "lengths", "paths", "samples", "targets")
+_OF_THE_WHOLE = ("datasets", "header_sizes", "tensors")  # a part does not hand them out as its own
+
 TARGET_NAMES = ("label", "labels", "target", "targets", "y", "class")
 
 
@@ -411,7 +414,10 @@ class Dataset(torch.utils.data.Dataset[Any]):
 class Subset(Dataset):
     """Chosen samples of a dataset, in a given order, repeats allowed.
 
-    Native: batches are gathered from the whole dataset's files at once.
+    Native: batches are gathered from the whole dataset's files at once. It has the whole dataset's attributes
+    (`classes`, `class_to_idx`, `root`); of those with an entry for each sample (`samples`, `imgs`, `paths`,
+    `ids`, `targets`, `lengths`) the entries of its own samples, in its order; no `tensors` and no
+    `header_sizes`.
 
     Args:
         dataset: What to choose from.
@@ -448,16 +454,23 @@ class Subset(Dataset):
             state.pop("transform", None)  # `__getattr__` finds it: the dataset may have to make it again
         return state
 
-    @property
-    def ids(self) -> Any:
-        """Of the samples, where the whole dataset has some."""
-        return self.dataset.ids.at(self.indices)  # type: ignore[attr-defined]
-
     def __getattr__(self, name: str) -> Any:
-        """Attributes of the whole dataset: `classes`, `class_to_idx`, ..."""
+        """Attributes of the whole dataset; of those with an entry for each sample, its own entries."""
         if name.startswith("_") or "dataset" not in self.__dict__:
             raise AttributeError(name)
-        return getattr(self.dataset, name)
+        if name in _OF_THE_WHOLE:
+            raise AttributeError(f"a {type(self).__name__} has no {name} of its own: ask its dataset")
+        whole = getattr(self.dataset, name)
+        return self._chosen(whole) if name in _ONE_A_SAMPLE else whole
+
+    def _chosen(self, whole: Any) -> Any:
+        """Of what there is one of for each sample of the whole dataset, those of these samples."""
+        if not isinstance(whole, (Sequence, np.ndarray, Tensor)) or len(whole) != len(self.dataset):
+            return whole  # a subclass means something else by the name
+        if isinstance(whole, Sequence):
+            at = getattr(whole, "at", None)  # what is made when it is looked at
+            return [whole[i] for i in self.indices.tolist()] if at is None else at(self.indices)
+        return whole[self.indices]
 
     def random_key(self, epoch: int | None = None) -> int:
         """That of the whole dataset: a sample is drawn there as it is here."""
