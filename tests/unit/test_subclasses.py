@@ -213,6 +213,12 @@ def test_what_the_files_hold_is_as_it_was(dataset):
 # what is overridden ----------------------------------------------------------------------------------------
 
 
+def test_several_at_once_are_changed_once():
+    dataset = Tensors(1000, FLOATS)
+    for batch in (dataset[[5, 2]], dataset.subset([0, 5, 2])[1:], (dataset + dataset)[[13, 2]]):
+        assert_same(batch, (FLOATS[[5, 2]] + 1000,))
+
+
 class WithPaths(penstock.ImageFolder):
     """The well-known recipe."""
 

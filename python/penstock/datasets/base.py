@@ -185,13 +185,19 @@ class Dataset(torch.utils.data.Dataset[Any]):
     def __len__(self) -> int:
         return self.table.core.num_rows if self._rows is None else len(self._rows)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: Any) -> Sample:
         """Sample `index`, an owned copy; negative numbers count from the end.
+
+        A slice, or a list, array or tensor of numbers, gives the batch of these samples, as `gather` does,
+        but as a tuple where that is a list.
 
         Raises:
             IndexError: The number is outside the dataset.
+            SchemaError: It is no whole number.
             ShardError: Its file can no longer be read.
         """
+        if not isinstance(index, int) and _is_several(index):
+            return self._batch_of(range(len(self))[index] if isinstance(index, slice) else index)
         if self._is_of_overridden:
             return self._sample_of_part(index)
         fields = [field[0] for field in self._table_in(None).rows(self._to_rows([index]))]
@@ -205,6 +211,10 @@ class Dataset(torch.utils.data.Dataset[Any]):
         if self.transform is not None:
             return self._transformed(self.transform, indices)
         return Samples(self._table_in(None), self._to_rows(plain_indices(indices)), self._begun(indices))
+
+    def _batch_of(self, indices: Any) -> Batch:
+        batch = collate(Dataset.__getitems__(self, indices))
+        return tuple(batch) if isinstance(batch, list) else batch
 
     def _transformed(self, transform: Transform, indices: Any) -> TransformedSamples:
         fields = self._table_in(None).rows(self._to_rows(plain_indices(indices)))
@@ -580,6 +590,11 @@ def _one_by_one(cls: type[Dataset]) -> Any:
         return TransformedSamples([cls.__getitem__(self, i) for i in _as_ints(indices)], self.table)
 
     return __getitems__
+
+
+def _is_several(index: Any) -> bool:
+    is_array = isinstance(index, (np.ndarray, Tensor)) and index.ndim > 0
+    return is_array or isinstance(index, (list, range, slice))
 
 
 def _as_ints(indices: Any) -> Any:
