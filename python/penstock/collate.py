@@ -14,7 +14,7 @@ from torch.utils.data._utils import collate as torch_collate
 
 from penstock import _core
 from penstock.device import pin
-from penstock.errors import SampleError, SchemaError
+from penstock.errors import PenstockError, SampleError, SchemaError
 from penstock.layout import PADDED, Layout, Parts, shape_of_image
 from penstock.table import (
     Batch,
@@ -194,11 +194,15 @@ def transformed(transform: Transform, sample: Any, row: Any) -> Any:
     """`transform(sample)`; a failure says which row it was, and keeps its cause.
 
     Raises:
+        FormatError, ShardError: It asked for a file that is broken, or cannot be read.
         SampleError: The transform raised.
     """
     try:
         return transform(sample)
     except Exception as error:
+        if isinstance(error, PenstockError) and error.path is not None:
+            error.row = int(row) if error.row is None else error.row
+            raise
         raise SampleError(f"the transform raised {type(error).__name__}: {error}", row=int(row)) from error
 
 

@@ -717,7 +717,21 @@ def test_a_pickle_is_the_same_dataset(faces, tmp_path, ids, index, cache, labell
         for _ in range(2):
             assert_same(all_of(again), expected)
         assert again.ids == dataset.ids
+        assert again.fingerprint == dataset.fingerprint
         assert (again.schema, again.fields) == (dataset.schema, dataset.fields)
+
+
+@pytest.mark.parametrize("index", [None, "faces.idx"])
+def test_a_pickled_dataset_goes_on_where_its_loader_stopped(faces, tmp_path, index):
+    dataset = faces.open(index=index and tmp_path / index)
+    begun, resumed = (
+        penstock.DataLoader(each, 3, shuffle=True, seed=1)
+        for each in (pickle.loads(pickle.dumps(dataset)), dataset)
+    )
+    walk = iter(begun)
+    next(walk)
+    resumed.load_state_dict(begun.state_dict())
+    assert_same(list(resumed), list(walk))
 
 
 def test_parts_and_sums_are_pickled(faces):

@@ -513,6 +513,17 @@ def test_parts_of_our_datasets_are_ours_and_of_others_torchs():
             assert [part[i][0].item() for i in range(len(part))] == list(part.indices)
 
 
+@pytest.mark.parametrize("lengths", [[6, 4], [0.7, 0.3], [0.25, 0.25, 0.5], [0, 10], [1.0]], ids=str)
+def test_parts_by_a_generator_are_torchs(lengths):
+    for dataset in (TEN, penstock.TensorDataset(torch.arange(10))):
+        ours, theirs = (
+            split(dataset, lengths, generator=torch.Generator().manual_seed(42))
+            for split in (penstock.random_split, torch.utils.data.random_split)
+        )
+        assert [list(part.indices) for part in ours] == [part.indices for part in theirs]
+        assert [len(part) for part in ours] == [len(part) for part in theirs]
+
+
 def test_parts_may_be_stratified_by_the_datasets_own_labels():
     for split in (penstock.random_split, penstock.kfold):
         how = [0.8, 0.2] if split is penstock.random_split else 5
@@ -658,6 +669,16 @@ BAD = {
         lambda: penstock.random_split(TEN, [5, 4]),
         ArgumentError,
         "needed 10.*found 9",
+    ),
+    "a generator and what torch does not know": (
+        lambda: penstock.random_split(TEN, [5, 5], seed=0, generator=torch.Generator()),
+        ArgumentError,
+        "seed=",
+    ),
+    "a generator and classes": (
+        lambda: penstock.random_split(TEN, [5, 5], [0, 1] * 5, generator=torch.Generator()),
+        ArgumentError,
+        "stratify=",
     ),
     "fractions that do not sum": (lambda: penstock.random_split(TEN, [0.5, 0.4]), ArgumentError, "found 0.9"),
     "fractions of samples": (lambda: penstock.random_split(TEN, [2.5, 7.5]), ArgumentError, "needed 10"),

@@ -83,6 +83,8 @@ class _Images(InEpochs):
 
     def explain(self) -> str:
         """Whether the core makes the samples, or which transform keeps it from that, in one line."""
+        if self._is_overridden:
+            return self._said_of_override()
         if self._why_slow is None:
             return f"{type(self).__name__}: images are decoded and transformed by the core"
         whole = "decoded by the core and transformed" if self.options.are_torchvisions else "loaded"
@@ -277,7 +279,9 @@ class _Images(InEpochs):
     # --- in another process -----------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_table": None, "transform": None, "_core_log": None}
+        state = {**super().__getstate__(), "_table": None, "_core_log": None}
+        if isinstance(self.transform, InPython):  # which is made anew
+            state["transform"] = None
         state["_files"] = _sent(self._files)
         if self._labels is not None and context.get_spawning_popen() is not None:
             if self._sent_labels is None:  # a copy: torch moves what it sends to shared memory
@@ -289,7 +293,8 @@ class _Images(InEpochs):
         self.__dict__.update(state)
         self._files = _received(state["_files"])
         self._core_log = _core.ImageLog()
-        self._table, self.transform = self._built()
+        self._table, slow_path = self._built()
+        self.transform = self.transform or slow_path
 
 
 class ImageFolder(_Images):
