@@ -26,7 +26,7 @@ namespace py = pybind11;
 namespace penstock {
 namespace {
 
-using Int64Array = py::array_t<std::int64_t>;
+using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 using Names = std::vector<std::string>;  // bytes or str; paths are bytes
 
 Strings strings_of(const Names& names) {
