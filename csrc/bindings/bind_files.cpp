@@ -16,6 +16,7 @@
 #include "bindings/bind.h"
 #include "bindings/gil.h"
 #include "bindings/raw.h"
+#include "bindings/rows.h"
 #include "index/file_index.h"
 #include "index/file_indexer.h"
 #include "index/folder.h"
@@ -148,7 +149,7 @@ Int64Array find_all(const FileIndex& index, const Names& names) {
 }
 
 std::shared_ptr<FileIndex> select(const FileIndex& index, const Int64Array& files) {
-  const std::span all(files.data(), static_cast<std::size_t>(files.size()));
+  const std::vector<std::int64_t> all = vector_of(files);
   for (const std::int64_t file : all) {
     if (file < 0 || file >= index.num_files()) throw py::index_error();
   }

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "bindings/bind.h"
 #include "bindings/gil.h"
+#include "bindings/rows.h"
 #include "index/column.h"
 #include "index/tar_images.h"
 #include "storage/file.h"
@@ -40,8 +41,7 @@ py::array_t<To> array_of(std::span<const From> items) {
 
 Int64Array int64s(std::span<const std::uint64_t> items) { return array_of<std::int64_t>(items); }
 
-template <typename T>
-std::vector<T> vector_of(const Int64Array& array) {
+std::vector<std::uint64_t> unsigned_of(const Int64Array& array) {
   return {array.data(), array.data() + array.size()};
 }
 
@@ -104,9 +104,9 @@ std::shared_ptr<ImageExtents> new_extents(const std::vector<std::string>& paths,
     const FileIdentity identity{device, inode, size, mtime_ns};
     parts.shards.push_back(std::make_shared<FileStorage>(paths[i], identity, FileAccess::kRead));
   }
-  parts.rows = vector_of<std::int64_t>(rows);
-  parts.offsets = vector_of<std::uint64_t>(offsets);
-  parts.sizes = vector_of<std::uint64_t>(sizes);
+  parts.rows = vector_of(rows);
+  parts.offsets = unsigned_of(offsets);
+  parts.sizes = unsigned_of(sizes);
   parts.names = strings_of(names, name_ends);
   return std::make_shared<ImageExtents>(std::move(parts));
 }
