@@ -64,6 +64,10 @@ bool are_made_alike(const ImageSource::Parts& a, const ImageSource::Parts& b) {
          a.pipeline->finisher().plan() == b.pipeline->finisher().plan();
 }
 
+std::uint64_t largest_file(const ImagePipeline& pipeline) noexcept {
+  return penstock::largest_file(pipeline.options().decode.max_pixels);
+}
+
 /// Whether it is the file's fault.
 bool is_of_the_file(const Error& error) noexcept {
   return error.kind() == ErrorKind::kFormat || error.kind() == ErrorKind::kShard;
@@ -174,7 +178,7 @@ std::int64_t ImageSource::read_some_image(std::int64_t row, std::byte* out) cons
 
 void ImageSource::read_image(std::int64_t row, ImagePlan::Size size, const FinishTarget& out) const {
   try {
-    decode(row, parts_.images->read(row), size, out);
+    decode(row, parts_.images->read(row, largest_file(*parts_.pipeline)), size, out);
   } catch (Error& error) {
     parts_.images->locate(error.at_row(row), row);
     throw;
@@ -262,13 +266,13 @@ ImagePlan::Size read_image_size(const EncodedImages& images, std::int64_t row,
                                 const ImagePipeline& pipeline) {
   constexpr std::uint64_t kEnough = std::uint64_t{64} << 10U;
   try {
-    const Bytes front = images.read(row, kEnough);
+    const Bytes front = images.read_front(row, kEnough);
     const bool may_be_cut = front.size() == kEnough;
     try {
       return upright_size(pipeline.open(front)->info());
     } catch (const Error&) {
       if (!may_be_cut) throw;
-      return upright_size(pipeline.open(images.read(row))->info());
+      return upright_size(pipeline.open(images.read(row, largest_file(pipeline)))->info());
     }
   } catch (Error& error) {
     images.locate(error, row);

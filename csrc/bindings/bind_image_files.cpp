@@ -78,6 +78,23 @@ std::vector<py::bytes> folders_of_root(const FileIndex& index) {
   return names;
 }
 
+/// The bytes of an image.
+py::bytes read_image(const AnyImages& any, std::int64_t row, std::int64_t max_pixels) {
+  const std::shared_ptr<const EncodedImages> images = images_of(any);
+  if (row < 0 || row >= images->num_rows()) throw py::index_error();
+  Bytes bytes;
+  {
+    const GilReleased unlocked;
+    try {
+      bytes = images->read(row, largest_file(max_pixels));
+    } catch (Error& error) {
+      images->locate(error, row);
+      throw;
+    }
+  }
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 /// Width and height of the first images, shape (count, 2), -1 where the header cannot be read; and why not.
 py::tuple image_sizes(const AnyImages& any, const ImagePipeline& pipeline,
                       const std::optional<std::int64_t>& first) {
@@ -209,6 +226,7 @@ void bind_image_files(py::module_& module) {
              py::arg("folders"), py::arg("changed"));
   module.def("first_folders", &first_folders, py::arg("index"));
   module.def("folders_of_root", &folders_of_root, py::arg("index"));
+  module.def("read_image", &read_image, py::arg("images"), py::arg("row"), py::arg("max_pixels"));
   module.def("image_sizes", &image_sizes, py::arg("images"), py::arg("pipeline"),
              py::arg("first") = py::none());
   module.def("derive_key", &derive_key, py::arg("key"), py::arg("number"));

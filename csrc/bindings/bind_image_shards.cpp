@@ -164,16 +164,6 @@ py::tuple place_of(const ImageExtents& images, std::int64_t row) {
                         bytes_of(images.parts().names[static_cast<std::size_t>(row)]));
 }
 
-py::bytes read(const ImageExtents& images, std::int64_t row) {
-  if (row < 0 || row >= images.num_rows()) throw py::index_error();
-  Bytes bytes;
-  {
-    const GilReleased unlocked;
-    bytes = images.read(row);
-  }
-  return bytes_of(as_text(bytes));
-}
-
 }  // namespace
 
 void bind_image_shards(py::module_& module) {
@@ -186,8 +176,7 @@ void bind_image_shards(py::module_& module) {
       .def_property_readonly("num_files", &ImageExtents::num_rows)
       .def_property_readonly("root", [](const ImageExtents&) { return py::bytes(); })
       .def("ids", &ids_of, py::arg("files"), py::arg("suffixes"))
-      .def("place", &place_of, py::arg("row"))
-      .def("read", &read, py::arg("row"));
+      .def("place", &place_of, py::arg("row"));
 }
 
 }  // namespace penstock
