@@ -17,6 +17,7 @@
 #include "bindings/gil.h"
 #include "bindings/raw.h"
 #include "bindings/rows.h"
+#include "bindings/text.h"
 #include "index/file_index.h"
 #include "index/file_indexer.h"
 #include "index/folder.h"
@@ -84,7 +85,7 @@ py::list failures(const FileIndexer& indexer) {
     reason += error.problem();
     if (!error.needed().empty()) reason += "; needed " + error.needed();
     if (!error.found().empty()) reason += (error.needed().empty() ? "; found " : ", found ") + error.found();
-    list.append(py::make_tuple(failure.file, py::bytes(error.path()), error.system_code(), reason));
+    list.append(py::make_tuple(failure.file, py::bytes(error.path()), error.system_code(), text_of(reason)));
   }
   return list;
 }
@@ -125,9 +126,7 @@ py::list ids_of(const FileIndex& index, const std::optional<Int64Array>& files, 
       name.remove_suffix(suffix.size());
       break;
     }
-    PyObject* text = PyUnicode_DecodeFSDefaultAndSize(name.data(), static_cast<py::ssize_t>(name.size()));
-    if (text == nullptr) throw py::error_already_set();
-    PyList_SET_ITEM(ids.ptr(), static_cast<py::ssize_t>(i), text);
+    PyList_SET_ITEM(ids.ptr(), static_cast<py::ssize_t>(i), text_of(name).release().ptr());
   }
   return ids;
 }

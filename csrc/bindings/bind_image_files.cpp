@@ -20,6 +20,7 @@
 #include "bindings/color_changes.h"
 #include "bindings/gil.h"
 #include "bindings/images_of.h"
+#include "bindings/text.h"
 #include "index/file_index.h"
 #include "index/folder.h"
 
@@ -123,7 +124,7 @@ py::tuple image_sizes(const AnyImages& any, const ImagePipeline& pipeline,
   }
   py::list failures;
   for (std::size_t file = 0; file < problems.size(); ++file) {
-    if (!problems[file].empty()) failures.append(py::make_tuple(file, problems[file]));
+    if (!problems[file].empty()) failures.append(py::make_tuple(file, text_of(problems[file])));
   }
   return py::make_tuple(sizes, failures);
 }
@@ -197,7 +198,7 @@ py::tuple plan(const ImageSteps& steps, std::int32_t width, std::int32_t height,
 
 py::tuple notes_as_tuple(const ImageLog::Notes& notes) {
   py::list first;
-  for (const ImageLog::Note& note : notes.first) first.append(py::make_tuple(note.row, note.text));
+  for (const ImageLog::Note& note : notes.first) first.append(py::make_tuple(note.row, text_of(note.text)));
   return py::make_tuple(notes.total, first);
 }
 

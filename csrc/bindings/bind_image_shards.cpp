@@ -16,6 +16,7 @@
 #include "bindings/bind.h"
 #include "bindings/gil.h"
 #include "bindings/rows.h"
+#include "bindings/text.h"
 #include "index/column.h"
 #include "index/tar_images.h"
 #include "storage/file.h"
@@ -149,10 +150,7 @@ py::list ids_of(const ImageExtents& images, const std::optional<Int64Array>& row
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t row = rows ? rows->data()[i] : i;
     if (row < 0 || row >= images.num_rows()) throw py::index_error();
-    const std::string path = images.path(row);
-    PyObject* text = PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<py::ssize_t>(path.size()));
-    if (text == nullptr) throw py::error_already_set();
-    PyList_SET_ITEM(ids.ptr(), static_cast<py::ssize_t>(i), text);
+    PyList_SET_ITEM(ids.ptr(), static_cast<py::ssize_t>(i), text_of(images.path(row)).release().ptr());
   }
   return ids;
 }
