@@ -104,15 +104,6 @@ std::shared_ptr<FileIndex> index_from_bytes(const py::bytes& bytes) {
   return std::make_shared<FileIndex>(std::move(memory));
 }
 
-std::shared_ptr<FileIndex> index_in_file(const std::string& path) {
-  try {
-    return std::make_shared<FileIndex>(SharedMemory::copy_of_file(path));
-  } catch (Error& error) {
-    error.in_file(path);
-    throw;
-  }
-}
-
 /// Names as text, each without the first of the suffixes that it ends with; of some files, or of all.
 py::list ids_of(const FileIndex& index, const std::optional<Int64Array>& files, const Names& suffixes) {
   const std::int64_t count = files ? files->size() : index.num_files();
@@ -193,7 +184,7 @@ void bind_index_classes(py::module_& module) {
       .def("raise_first", &raise_first)
       .def("finish", &FileIndexer::finish, py::call_guard<py::gil_scoped_release>());
   py::class_<FileIndex, std::shared_ptr<FileIndex>>(module, "FileIndex")
-      .def_static("open", &index_in_file, py::arg("path"))
+      .def_static("open", &FileIndex::open, py::arg("path"))
       .def_static("from_bytes", &index_from_bytes, py::arg("image"))
       .def_static(
           "from_descriptor",

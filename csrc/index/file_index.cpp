@@ -18,6 +18,7 @@
 #include "base/fork.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "storage/file.h"
 
 namespace penstock {
 namespace {
@@ -165,22 +166,30 @@ std::string_view slice(std::string_view text, std::span<const std::uint64_t> end
   return text.substr(begin, ends[i] - begin);
 }
 
-Header header_of(Bytes image) {
+/// The header that an image of so many bytes begins with.
+///
+/// \param front  the image, or its beginning
+Header header_in(Bytes front, std::uint64_t image_bytes) {
   Header header;
-  const std::size_t begun = std::min(image.size(), kMagic.size());
-  if (begun > 0 && std::memcmp(image.data(), kMagic.data(), begun) != 0) {
+  const std::size_t begun = std::min(front.size(), kMagic.size());
+  if (begun > 0 && std::memcmp(front.data(), kMagic.data(), begun) != 0) {
     throw Error(ErrorKind::kArgument, "this is no index file").hint("Name another one, or remove it.");
   }
-  if (image.size() < sizeof(Header)) throw damaged("another length than any index has");
-  std::memcpy(&header, image.data(), sizeof(Header));
+  if (front.size() < sizeof(Header)) throw damaged("another length than any index has");
+  std::memcpy(&header, front.data(), sizeof(Header));
   if (header.byte_order != kByteOrder || header.version != kVersion) {
     throw format_error("the index file is of another version of Penstock, or another kind of machine")
         .needed("version " + std::to_string(kVersion))
         .found("version " + std::to_string(header.version));
   }
-  if (header.image_bytes != image.size()) {
+  if (header.image_bytes != image_bytes) {
     throw damaged("another length than it says").needed(bytes_text(header.image_bytes));
   }
+  return header;
+}
+
+Header header_of(Bytes image) {
+  const Header header = header_in(image, image.size());
   if (header.checksum != checksum_of(header, image.subspan(sizeof(Header)))) {
     throw damaged("a checksum that is wrong");
   }
@@ -259,6 +268,20 @@ std::shared_ptr<FileIndex> FileIndex::select(std::span<const std::int64_t> files
     }
   }
   return make(parts);
+}
+
+std::shared_ptr<FileIndex> FileIndex::open(const std::string& path) {
+  try {
+    const OpenFile file(path);
+    std::array<std::byte, sizeof(Header)> bytes{};
+    const auto front = std::span(bytes).first(std::min<std::size_t>(file.size(), bytes.size()));
+    file.read(0, front);
+    (void)header_in(front, file.size());
+    return std::make_shared<FileIndex>(SharedMemory::copy_of_file(file));
+  } catch (Error& error) {
+    error.in_file(path);
+    throw;
+  }
 }
 
 FileIndex::FileIndex(std::shared_ptr<SharedMemory> image) : image_(std::move(image)) { take_apart(); }

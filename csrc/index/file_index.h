@@ -69,6 +69,11 @@ class FileIndex {
 
   [[nodiscard]] static std::shared_ptr<FileIndex> make(const Parts& parts);
 
+  /// What an index file holds; its header is looked at before memory is taken for the rest.
+  ///
+  /// \throws Error that names it: kShard when it cannot be opened or read; else as the constructor
+  [[nodiscard]] static std::shared_ptr<FileIndex> open(const std::string& path);
+
   /// \throws Error kArgument when it is no image; kFormat when it is of another version, or damaged
   explicit FileIndex(std::shared_ptr<SharedMemory> image);
 
