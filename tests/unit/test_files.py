@@ -130,6 +130,13 @@ def test_ids_are_a_sequence(faces):
         ids[len(IDS)]
 
 
+@pytest.mark.parametrize("chosen", [np.s_[::2], np.s_[1::3], np.s_[5:0:-1], np.s_[::-1], np.s_[3:3]], ids=str)
+def test_ids_are_sliced_in_steps_and_backward(faces, chosen):
+    ids = faces.open(ids=IDS).ids
+    assert ids[chosen] == list(IDS[chosen])
+    assert ids.at(np.arange(len(IDS))[::-1])[chosen] == list(IDS[::-1][chosen])
+
+
 def test_what_begins_with_a_dot_is_left_out(faces):
     for hidden in (".hidden.npy", ".git/x.npy"):
         (faces.root / hidden).parent.mkdir(exist_ok=True)
