@@ -48,6 +48,11 @@ class WeightQuads {
   /// Whether they are there, and 32 bytes hold four such pixels of both windows of any pair.
   [[nodiscard]] bool are_dense() const noexcept { return are_dense_; }
 
+  /// The memory they take.
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return digits_.size() + firsts_.size() * sizeof(std::int32_t) + offsets_.size();
+  }
+
  private:
   [[nodiscard]] std::size_t place(std::int32_t i) const noexcept {
     const std::size_t quads = static_cast<std::size_t>(i / 2) * static_cast<std::size_t>(per_window_);

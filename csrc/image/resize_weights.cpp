@@ -72,6 +72,11 @@ AxisWeights::AxisWeights(const AxisPlan& plan)
   quads_ = WeightQuads(*this);
 }
 
+std::size_t AxisWeights::bytes() const noexcept {
+  constexpr std::size_t kBytesPerWeight = sizeof(double) + sizeof(std::int32_t) + 2 * sizeof(std::int16_t);
+  return windows_.size() * sizeof(Window) + exact_.size() * kBytesPerWeight + quads_.bytes();
+}
+
 void AxisWeights::fill(std::int32_t i) {
   const double center = plan_.box_begin + (plan_.out_begin + i + 0.5) * scale_;
   const double inverse = 1.0 / filter_scale_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -56,6 +57,9 @@ class AxisWeights {
 
   [[nodiscard]] const AxisPlan& plan() const noexcept { return plan_; }
   [[nodiscard]] std::int32_t size() const noexcept { return plan_.out_end - plan_.out_begin; }
+
+  /// What it takes of memory.
+  [[nodiscard]] std::size_t bytes() const noexcept;
 
   /// The input pixels that any of the wanted output pixels needs.
   [[nodiscard]] Window needed() const noexcept { return needed_; }

@@ -133,6 +133,29 @@ TEST_CASE("quads are the weights, and begin where pixels are needed") {
   }
 }
 
+TEST_CASE("weights of long sides are not kept between images, those of others are") {
+  const auto plan = [](std::int32_t width) {
+    return ResizePlan{width, 1, {0, 0, static_cast<float>(width), 1}, 100, 1, {0, 0, 100, 1}};
+  };
+  ResizeScratch scratch;
+  PixelBuffer output;
+  std::mt19937 random(7);
+  for (const std::int32_t width : {200, 1'500'000, 1'600'000, 1'700'000, 3'000'000}) {
+    PixelBuffer input;
+    const PixelView in = noise(input, width, 1, {1, 1}, random);
+    (void)resize(plan(width), in, 0, 0, output, scratch, best_instructions());
+    CHECK(scratch.weights.bytes() <= WeightCache::kMostKept);
+  }
+  (void)resize_needs(plan(3'000'000), scratch);  // for an image that turns out to be broken
+  CHECK(scratch.weights.bytes() > WeightCache::kMostKept);
+  (void)resize_needs(plan(200), scratch);
+  CHECK(scratch.weights.bytes() <= WeightCache::kMostKept);
+  const std::size_t bytes = scratch.weights.bytes();
+  CHECK(bytes > 0);
+  (void)resize_needs(plan(200), scratch);
+  CHECK(scratch.weights.bytes() == bytes);
+}
+
 TEST_CASE("boxes and windows that are not inside are refused") {
   ResizePlan plan{10, 10, {0, 0, 10, 10}, 5, 5, {0, 0, 5, 5}};
   CHECK_NOTHROW(check_resize(plan));

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.utils.data
+from processes import start_python
 from torch.utils.data import DataLoader
 
 import penstock
@@ -873,3 +874,36 @@ def test_a_shuffle_of_a_million_million_samples_takes_no_memory():
     assert [len(batch) for batch in seen] == [1024, 1024, 1024, 1024, 476]
     assert len(set(np.concatenate(seen).tolist())) == 3 * 1024 + 1500
     assert peak < 1 << 20
+
+
+def test_labels_that_change_while_they_are_counted_do_no_harm():
+    process = start_python(
+        "",
+        """
+        import sys, threading
+        import numpy as np
+        import penstock
+
+        sys.setswitchinterval(1e-5)
+        labels = np.zeros(1_000_000, np.int64)
+        is_done = threading.Event()
+
+        def write():
+            while not is_done.is_set():
+                labels[1000:] = 1 << 40
+                labels[1000:] = 0
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for _ in range(20):
+                index = penstock.ClassIndex(labels)
+                assert index.counts.sum() == len(labels)
+        finally:
+            is_done.set()
+            writer.join()
+        print("ok")
+        """,
+    )
+    printed, complaint = process.communicate(60)
+    assert (printed, process.returncode) == ("ok\n", 0), complaint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,16 @@ from torch import Tensor
 from penstock import _core
 from penstock.collate import Transform
 from penstock.datasets.base import Dataset, Rows
-from penstock.datasets.folder import Folder, Ids, few, index_from, missing_files, raise_failures, shared
+from penstock.datasets.folder import (
+    Folder,
+    Ids,
+    few,
+    index_from,
+    missing_files,
+    raise_failures,
+    shared,
+    taken,
+)
 from penstock.datasets.shards import SUFFIXES, Raw, distinct
 from penstock.errors import ArgumentError, SchemaError, require_choice
 from penstock.samplers.base import at_least
@@ -172,7 +182,7 @@ class FileDataset(Dataset):
             cached = (
                 _core.RowCache(self._index, *self._cache_budget)
                 if handle is None
-                else _core.RowCache.from_descriptor(self._index, handle.detach())
+                else taken(handle, functools.partial(_core.RowCache.from_descriptor, self._index))
             )
         self._table = self._table_of(cached)
 

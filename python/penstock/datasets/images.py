@@ -33,7 +33,7 @@ from penstock.datasets.image_shards import (
     image_shards,
     without_images,
 )
-from penstock.datasets.images_in_python import ATTEMPTS, InPython, headers_by_pillow, opened_image
+from penstock.datasets.images_in_python import ATTEMPTS, InPython, headers_by_pillow
 from penstock.datasets.lowering import Decode, Decoded, Lowered, NotLowered, lowered
 from penstock.errors import ArgumentError, FormatError, MissingFileError, ShardError
 from penstock.pillow import resize_rule
@@ -119,12 +119,11 @@ class _Images(InEpochs):
         """Of the first image that can be read; 3 where none can, as batches will tell."""
         for row in range(min(self._files.num_files, ATTEMPTS)):
             try:
-                with opened_image(self._files, row)[2]() as file:
-                    bytes_ = file.read()
+                bytes_ = _core.read_image(self._files, row, self.options.max_pixels)
                 return _core.image_info(
                     bytes_, "unchanged", self.options.bits, max_pixels=self.options.max_pixels
                 )[3]
-            except (FormatError, ShardError, OSError):
+            except (FormatError, ShardError):
                 continue
         return 3
 
@@ -156,7 +155,7 @@ class _Images(InEpochs):
             assert self._lowered is not None
             _, failures = self._read_headers(self._lowered)
         else:
-            failures = headers_by_pillow(self._files)
+            failures = headers_by_pillow(self._files, self.options.max_pixels)
         if not failures:
             return
         numbers = [number for number, _ in failures]
