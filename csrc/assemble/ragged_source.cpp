@@ -68,6 +68,7 @@ void RaggedSource::gather(std::span<const std::int64_t> rows, const Arrangement&
                           std::byte* place) {
   if (rows.empty()) return;
   (void)values_->views();
+  values_->advise_for(rows);  // rows of ours, in whose order values are touched
   if (have_values_end_to_end_ && are_within_shards_ && values_->is_plain()) {
     (void)gather_runs(rows, arrangement, place);
   } else {

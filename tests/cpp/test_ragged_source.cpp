@@ -465,6 +465,20 @@ TEST_CASE("a row in several files takes one read of each") {
   CHECK(testing::guards_so_far() - before <= 7);
 }
 
+TEST_CASE("the system is told how rows are touched that memory cannot hold, as rows and not as values") {
+  constexpr std::uint64_t kLarge = std::uint64_t{1} << 60U;
+  for (const bool byte_swapped : {false, true}) {
+    const Recorded recorded = make_recorded({4000}, Numbers(40, 100), true, byte_swapped, kLarge);
+    const auto& advice = recorded.storages[0]->advice();
+    (void)values_of(recorded, {7, 3, 30, 12});
+    CHECK(advice == std::vector{AccessPattern::kRandom});
+    (void)values_of(recorded, {9, 1, 2, 33});
+    CHECK(advice == std::vector{AccessPattern::kRandom});
+    (void)values_of(recorded, {4, 5, 6, 7});
+    CHECK(advice == std::vector{AccessPattern::kRandom, AccessPattern::kSequential});
+  }
+}
+
 TEST_CASE("an error names the row that is gone, not one of the others") {
   const Numbers lengths(64, 2048);
   for (const Kind kind : {Kind::kMapped, Kind::kRead}) {
