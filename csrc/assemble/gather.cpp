@@ -1,7 +1,7 @@
 #include "assemble/gather.h"
 
 #include <algorithm>
-#include <numeric>
+#include <optional>
 #include <vector>
 
 #include "assemble/copy_rows.h"
@@ -71,13 +71,25 @@ StridedRow as_one_row(const Column& column, const Stretch& rows) {
   return {layout, shape, column.dtype()};
 }
 
+std::int64_t number_of(const Column& column, const Location& at) {
+  return column.index().first_row(at.shard) + at.row;
+}
+
+/// The number of the first that has this byte, counted from the first row's first element.
+std::optional<std::int64_t> row_with_byte(const Column& column, const Stretch& rows, std::int64_t offset) {
+  const std::int64_t stride = column.layout_of(rows.first.shard).row_stride;
+  const StridedRow& row = column.strided_row_of(rows.first.shard);
+  for (std::int64_t i = 0; i < rows.count; ++i) {
+    if (row.has_byte(offset - i * stride)) return number_of(column, rows.first) + i;
+  }
+  return std::nullopt;
+}
+
 /// The one that a read failed in, where that says how far it came; else the first.
 std::int64_t failed_row(const Column& column, const Stretch& rows, std::uint64_t begin, const Error& error) {
-  const std::int64_t first = column.index().first_row(rows.first.shard) + rows.first.row;
-  const std::int64_t stride = column.layout_of(rows.first.shard).row_stride;
-  if (!error.offset() || *error.offset() < begin || stride <= 0) return first;
-  const auto offset = static_cast<std::int64_t>(*error.offset() - begin);
-  return first + std::min(offset / stride, rows.count - 1);
+  const std::uint64_t offset = error.offset().value_or(begin) - begin;
+  return row_with_byte(column, rows, static_cast<std::int64_t>(offset))
+      .value_or(number_of(column, rows.first));
 }
 
 void read_stretch(Column& column, const Stretch& rows, const StridedRow& layout, std::byte* out) {
@@ -109,9 +121,7 @@ void copy_stretch(Column& column, const Stretch& rows, const StridedRow& layout,
   };
   const void* fault = run_guarded(body, &copy);
   if (fault == nullptr) return;
-  std::vector<std::int64_t> numbers(static_cast<std::size_t>(rows.count));
-  std::iota(numbers.begin(), numbers.end(), column.index().first_row(rows.first.shard) + rows.first.row);
-  column.raise_fault(fault, numbers);
+  column.raise_fault(fault, row_with_byte(column, rows, static_cast<const std::byte*>(fault) - copy.from));
 }
 
 void gather_stretch(Column& column, const Stretch& rows, std::byte* out) {

@@ -237,6 +237,7 @@ TEST_CASE("an error names the row that is gone, also where rows lie scattered") 
     REQUIRE(::truncate(file.path().c_str(), (1 << 16) + 4096) == 0);
     CHECK(error_of(column, {3, 4000, 4096, 9}).row() == 4096);
     CHECK(error_of(column, {3, 60000, 5000}).row() == 60000);
+    CHECK(error_of(column, {4094, 4095, 4096, 4097}).row() == 4096);
   }
 }
 
