@@ -183,7 +183,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     def __iter__(self) -> Any:
         self._agree_on_seed()
-        place = self._place = _Place(self._skip, self._turns_per_batch(), ended=self._place.ended)
+        skip, ended = self._skip, self._place.ended
+        place = self._place = _Place(skip, self._turns_per_batch(), ended=ended, begun=skip)
         self._skip = 0
         self._meter = Meter(self.trace)
         if self._is_native():
@@ -378,7 +379,11 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
         def begin_in_epoch(indices: Any) -> Underway:
             walk = order._pass if place.walk is None and order is not None else place.walk
-            return begin(indices, epoch=None if walk is None else walk.epoch)
+            if walk is None:
+                return begin(indices)
+            place.begun += 1
+            draw = walk.turn_of_all(place.begun * place.turns) if order is not None and order.repeats else 0
+            return begin(indices, epoch=walk.epoch, draw=draw)
 
         return starmap(_finished, _Ahead(self._index_batches(place), begin_in_epoch, self._depth))
 
@@ -449,6 +454,7 @@ class _Place:
         turns: What a batch takes of the order underneath. Default: 1.
         walk: Through that order, once it has begun.
         stream: The state of a stream after them.
+        begun: Batches of the pass that are under way, or were.
         ended: Whether there are no more; before the first batch, whether that is so of the pass before.
     """
 
@@ -457,6 +463,7 @@ class _Place:
     walk: Pass | None = None
     stream: dict[str, Any] | None = None
     ended: bool = False
+    begun: int = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy has this place, and will begin a walk of its own."""

@@ -755,3 +755,34 @@ def test_skipped_batches_are_forgotten():
     for k in (0, 5, 3, 20):
         x, _ = penstock.collate(DATA.__getitems__(batches[k]))
         assert np.array_equal((x[:, 0] / 40).long().numpy(), batches[k])
+
+
+# --- samples that come again ---------------------------------------------------------------------------
+
+
+REPEATING = {
+    "weighted": lambda: {"batch_size": 1, "sampler": penstock.WeightedSampler([1.0, 0.0], 12, seed=1)},
+    "balanced": lambda: {"batch_sampler": penstock.BalancedBatchSampler([0, 1], 1, 1, num_batches=12)},
+    "episodes": lambda: {"batch_sampler": penstock.EpisodeSampler([0, 1], 1, 1, num_episodes=12)},
+}
+
+
+@pytest.mark.parametrize("kind", REPEATING)
+def test_a_sample_that_comes_again_is_cropped_anew(kind):
+    images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8).expand(2, -1, -1, -1)
+
+    def loader():
+        crop = {0: penstock.transforms.RandomCrop(8)}
+        data = penstock.TensorDataset(images, torch.arange(2), transform=crop, seed=0)
+        return penstock.DataLoader(data, **REPEATING[kind]())
+
+    crops = [batch[0] for batch in loader()]
+    assert len({crop.numpy().tobytes() for crop in crops}) > 6
+    for seen in (0, 1, 5):
+        first = loader()
+        walk = iter(first)
+        for _ in range(seen):
+            next(walk)
+        resumed = loader()
+        resumed.load_state_dict(first.state_dict())
+        assert torch.equal(torch.cat([batch[0] for batch in resumed]), torch.cat(crops[seen:]))

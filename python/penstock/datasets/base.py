@@ -356,6 +356,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
         pin_memory: bool = False,
         drop_cache: bool = False,
         epoch: int | None = None,
+        draw: int = 0,
     ) -> Underway:
         """Have a batch assembled by the core's threads while something else is done.
 
@@ -366,6 +367,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
             drop_cache: Let the system forget the parts of files that were read, where rows follow one
                 another or take 64 KiB and more. Default: False.
             epoch: For what is random about the samples, if anything is. Default: as `set_epoch` said.
+            draw: The same, where samples come more than once in an epoch. Default: 0.
 
         Returns:
             The batch under way: `.batch()` waits for it. Dropping it calls it off.
@@ -375,7 +377,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
             SchemaError: `indices` are no whole numbers.
         """
         rows = self._to_rows(plain_indices(indices))
-        table = self._table_in(epoch)
+        table = self._table_in(epoch, draw)
         return table.begin(rows, layout=layout, pin_memory=pin_memory, drop_cache=drop_cache)
 
     def random_key(self, epoch: int | None = None) -> int:
@@ -387,10 +389,13 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """
         return 0
 
-    def _table_in(self, epoch: int | None) -> Table:
+    def _table_in(self, epoch: int | None, draw: int = 0) -> Table:
         """The table in an epoch: itself, unless something is random about it."""
         table = self.table
-        return table.in_epoch(self.random_key(epoch)) if table.is_random else table
+        if not table.is_random:
+            return table
+        key = self.random_key(epoch)
+        return table.in_epoch(_core.derive_key(key, draw) if draw else key)
 
     def _all_rows(self) -> Rows:
         return np.arange(self.table.core.num_rows) if self._rows is None else self._rows

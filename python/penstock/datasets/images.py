@@ -316,8 +316,8 @@ class ImageFolder(_Images):
     Where the transform leaves images of different sizes, a batch comes padded, with the sizes behind it, or
     as a list: see `Collate`. Places in a batch are known from the files' headers.
 
-    Which part is cut out depends on `seed`, epoch and sample alone: not on threads, ranks, order or resume. A
-    sample that is drawn twice in an epoch is cut alike.
+    Which part is cut out depends on `seed`, epoch and sample alone: not on threads, ranks, order or resume.
+    With a sampler that draws samples more than once in an epoch, natively also on the batch's place in it.
 
     Args:
         root: The folder that holds one folder for each class.

@@ -77,6 +77,11 @@ class Ordered:
         self._ranks()
 
     @property
+    def repeats(self) -> bool:
+        """Whether a sample may come more than once in an epoch, and not only to make ranks come out even."""
+        return False
+
+    @property
     @abstractmethod
     def _global_length(self) -> int:
         """Positions of an epoch, over all ranks."""
@@ -208,6 +213,10 @@ class Pass:
         """Positions that all ranks have behind them, if all are where this one is."""
         seen = self._turn - operator.length_hint(self._pending) if self.seen is None else self.seen
         return self._length if self._turns - seen < self.least else self._start + seen * self._world
+
+    def turn_of_all(self, turn: int) -> int:
+        """Which of all ranks' turns in the epoch this rank's next one is after so many."""
+        return self._start + turn * self._world + self._rank
 
     def advance(self, count: int) -> list[range]:
         """The next `count` positions of this rank, fewer at the end, none past it."""

@@ -252,6 +252,11 @@ class BalancedBatchSampler(BatchOrder):
         self._order(0)
 
     @property
+    def repeats(self) -> bool:
+        """See `Ordered`."""
+        return True
+
+    @property
     def _global_length(self) -> int:
         return self.num_batches
 
@@ -385,6 +390,11 @@ class EpisodeSampler(BatchOrder):
                     actual=str(count),
                     hint="Leave the class out, or ask for fewer.",
                 )
+
+    @property
+    def repeats(self) -> bool:
+        """See `Ordered`."""
+        return True
 
     @property
     def _global_length(self) -> int:

@@ -82,6 +82,11 @@ class WeightedSampler(Sampler):
         super().__init__(num_samples, seed=seed, num_replicas=num_replicas, rank=rank, drop_last=drop_last)
         _core.require_weights(self.weights, 0 if replacement else num_samples)
 
+    @property
+    def repeats(self) -> bool:
+        """See `Ordered`."""
+        return self.replacement
+
     def _order(self, epoch: int) -> Order:
         seed = seed_bits(self.seed)
         if not self.replacement:
