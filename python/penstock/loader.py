@@ -52,9 +52,9 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     """torch's `DataLoader`, with the core's threads some batches ahead of the training loop.
 
     No worker processes, no shared memory, no thread for pinning; every epoch starts at once. That is so with
-    `num_workers=0`, a Penstock dataset without a `transform` and the default `collate_fn` (or a
-    `penstock.Collate`). A `StreamDataset` is run once, in a thread, ahead of the loop, as is its
-    `collate_fn`. Anything else is loaded as torch does it, with Penstock's samplers. Breaking off, an
+    `num_workers=0`, a Penstock dataset without a `transform` or a `__getitem__` of your own, and the default
+    `collate_fn` (or a `penstock.Collate`). A `StreamDataset` is run once, in a thread, ahead of the loop, as
+    is its `collate_fn`. Anything else is loaded as torch does it, with Penstock's samplers. Breaking off, an
     exception or dropping the iterator calls off what was begun. A batch that fails raises where its turn
     comes; the ones before it arrive, and so do those after it.
 
