@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
     and worker processes. Sample i is row i of every field. Pickling carries paths and index, not data.
     """
 
-    transform: Transform | None
+    transform: Transform | None = None
 
     def __init__(
         self, table: Table, *, target: str | None = None, transform: Transform | None = None
@@ -85,7 +86,13 @@ class Dataset(torch.utils.data.Dataset[Any]):
         self._target = target
         self._targets: Rows | None = None
         self._fingerprint: int | None = None
-        self.transform = transform
+        if transform is not None:  # what is a property of a subclass is its own affair
+            self.transform = transform
+
+    @property
+    def sample_transform(self) -> Transform | None:
+        """What is called with each sample, one by one in Python; None: the core alone makes them."""
+        return self.transform
 
     @property
     def table(self) -> Table:
@@ -172,18 +179,19 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """
         fields = [field[0] for field in self._table_in(None).rows(self._to_rows([index]))]
         sample = self.table.structure.pack(fields)
-        return sample if self.transform is None else transformed(self.transform, sample, index)
+        transform = self.sample_transform
+        return sample if transform is None else transformed(transform, sample, index)
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """The samples of one batch, for `collate`. Without a transform, nothing is read yet."""
         rows = self._to_rows(plain_indices(indices))
-        if self.transform is None:
+        transform = self.sample_transform
+        if transform is None:
             return Samples(self._table_in(None), rows, self._begun(indices))
         fields = self._table_in(None).rows(rows)
         pack = self.table.structure.pack
         samples = (
-            transformed(self.transform, pack([field[k] for field in fields]), row)
-            for k, row in enumerate(indices)
+            transformed(transform, pack([field[k] for field in fields]), row) for k, row in enumerate(indices)
         )
         return TransformedSamples(samples, self.table)
 
@@ -209,10 +217,10 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """
         indices = plain_indices(indices)
         rows = self._to_rows(indices)
-        if out is not None and (self.transform is not None or self.table.is_ragged):
-            why = "through a transform" if self.transform else "with rows of different lengths"
+        if out is not None and (self.sample_transform is not None or self.table.is_ragged):
+            why = "through a transform" if self.sample_transform else "with rows of different lengths"
             raise SchemaError(f"out= cannot be filled {why}", hint="Use a dataset without.")
-        if self.transform is not None:
+        if self.sample_transform is not None:
             return collate(self.__getitems__(indices))
         table = self._table_in(None)
         if out is None:
@@ -382,13 +390,33 @@ class Subset(Dataset):
     """
 
     def __init__(self, dataset: Dataset, indices: Any) -> None:
-        super().__init__(dataset.table, target=dataset._target, transform=dataset.transform)
         self.dataset = dataset
+        super().__init__(dataset.table, target=dataset._target)
         self.indices = _core.row_numbers(plain_indices(indices), len(dataset))
         self._rows = np.asarray(dataset._to_rows(self.indices))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Subset, (self.dataset, self.indices)
+
+    @property
+    def table(self) -> Table:
+        """The whole dataset's, which is another one when its transform is set."""
+        return self.dataset.table
+
+    @property
+    def sample_transform(self) -> Transform | None:
+        """See `Dataset`: the whole dataset's."""
+        return self.dataset.sample_transform
+
+    @property
+    def transform(self) -> Any:
+        """The whole dataset's; set, it is that of these samples alone."""
+        return self.dataset.transform
+
+    @transform.setter
+    def transform(self, transform: Any) -> None:
+        self.dataset = copy.copy(self.dataset)
+        self.dataset.transform = transform
 
     @property
     def ids(self) -> Any:
@@ -442,7 +470,10 @@ class ConcatDataset(Dataset):
     def __init__(self, datasets: Sequence[Dataset]) -> None:
         first = datasets[0]
         for other in datasets[1:]:
-            if other.table.structure != first.table.structure or other.transform != first.transform:
+            if (
+                other.table.structure != first.table.structure
+                or other.sample_transform != first.sample_transform
+            ):
                 raise SchemaError(
                     "the datasets disagree in their fields or transforms",
                     expected=repr(first),
@@ -452,7 +483,8 @@ class ConcatDataset(Dataset):
         core = first.table.core
         for other in datasets[1:]:
             core = core.concatenate(other.table.core)
-        super().__init__(Table(core, first.table.structure), target=first._target, transform=first.transform)
+        table = Table(core, first.table.structure)
+        super().__init__(table, target=first._target, transform=first.sample_transform)
         self.datasets = list(datasets)
         if any(dataset._rows is not None for dataset in datasets):
             firsts = np.cumsum([0, *(dataset.table.core.num_rows for dataset in datasets)])

@@ -59,7 +59,8 @@ class _Images(InEpochs):
         transform: Callable[[Any], Any] | None,
         options: ImageOptions,
     ) -> None:
-        self.image_transform = transform
+        self._image_transform = transform
+        self._slow_path: InPython | None = None
         self.options = options
         self.seed = options.seed
         self._files = files
@@ -74,12 +75,46 @@ class _Images(InEpochs):
         self._why_slow = self._choose()
         self._leave_out_broken()
         self._headers = None
-        table, slow_path = self._built()
-        super().__init__(table, transform=slow_path)
-        if self._why_slow is not None and transform is not None:
-            _log.warning("%s", self.explain())
+        table, self._slow_path = self._built()
+        super().__init__(table)
+        self._warn_if_slow()
 
     # --- how the samples are made -----------------------------------------------------------------------
+
+    @property
+    def transform(self) -> Callable[[Any], Any] | None:
+        """Of images, as given. Set, it is that of all samples from then on, those of subsets too.
+
+        Sums (`a + b`) keep what their parts had. A transform that was changed itself is to be set again.
+        """
+        return self._image_transform
+
+    @transform.setter
+    def transform(self, transform: Callable[[Any], Any] | None) -> None:
+        before = self._image_transform, self._lowered, self._size, self._why_slow
+        self._image_transform = transform
+        try:
+            self._lowered, self._size = None, None
+            self._why_slow = self._choose()
+            self._build_again()
+        except Exception:
+            self._image_transform, self._lowered, self._size, self._why_slow = before
+            raise
+        self._warn_if_slow()
+
+    @property
+    def sample_transform(self) -> InPython | None:
+        """What makes samples one by one in Python; None: the core makes them."""
+        return self._slow_path
+
+    def _build_again(self) -> None:
+        """Of what was found, for another transform or other labels."""
+        self._table, self._slow_path = self._built()
+        self._fingerprint = None
+
+    def _warn_if_slow(self) -> None:
+        if self._why_slow is not None and self._image_transform is not None:
+            _log.warning("%s", self.explain())
 
     def explain(self) -> str:
         """Whether the core makes the samples, or which transform keeps it from that, in one line."""
@@ -98,10 +133,10 @@ class _Images(InEpochs):
 
     def _choose(self) -> str | None:
         """Finds what the core is to do, or why it cannot."""
-        if self.image_transform is None:
+        if self._image_transform is None:
             return "there is no transform: samples are Pillow images"
         try:
-            plan = lowered(self.image_transform, self.options.decode, self._decoded())
+            plan = lowered(self._image_transform, self.options.decode, self._decoded())
         except NotLowered as why:
             return str(why)
         self._size = _core.ImageSteps(plan.steps).size or self._find_size(plan)
@@ -190,7 +225,7 @@ class _Images(InEpochs):
         column = None if self._labels is None else column_in_memory("target", self._labels)
         if self._lowered is None:
             slow_path = InPython(
-                self._files, self._labels, self.image_transform, self.options, self._python_log
+                self._files, self._labels, self._image_transform, self.options, self._python_log
             )
             return self._built_for_python(column), slow_path
         is_replaced = self.options.on_error != "raise"
@@ -277,7 +312,7 @@ class _Images(InEpochs):
     # --- in another process -----------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_table": None, "transform": None, "_core_log": None}
+        state = {**super().__getstate__(), "_table": None, "_slow_path": None, "_core_log": None}
         state["_files"] = _sent(self._files)
         if self._labels is not None and context.get_spawning_popen() is not None:
             if self._sent_labels is None:  # a copy: torch moves what it sends to shared memory
@@ -289,7 +324,7 @@ class _Images(InEpochs):
         self.__dict__.update(state)
         self._files = _received(state["_files"])
         self._core_log = _core.ImageLog()
-        self._table, self.transform = self._built()
+        self._table, self._slow_path = self._built()
 
 
 class ImageFolder(_Images):
@@ -350,7 +385,8 @@ class ImageFolder(_Images):
     Attributes:
         classes: Names of the classes, sorted.
         class_to_idx: From name to number.
-        image_transform: The transform, as given. (`transform` is None where the core does the work.)
+        target_transform: As given. It may be set.
+        transform: The transform, as given. It may be set.
 
     Raises:
         MissingFileError: There is no root, or no class, or a class has no image. (A FileNotFoundError.)
@@ -380,17 +416,14 @@ class ImageFolder(_Images):
         seed: int = 0,
     ) -> None:
         self.root = os.path.expanduser(os.fspath(root))
-        self.target_transform = target_transform
+        self._target_transform = target_transform
         files = kept_files(class_files, self.root, is_valid_file, index)
         self.classes = sorted(os.fsdecode(name) for name in _core.folders_of_root(files))
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         self._require_images(files, allow_empty)
-        numbers = torch.arange(len(self.classes))
-        if target_transform is not None:
-            numbers = as_tensor([target_transform(i) for i in range(len(self.classes))])
         super().__init__(
             files,
-            numbers[torch.from_numpy(self._class_numbers(files))],
+            self._labels_by(target_transform, files),
             transform,
             ImageOptions(
                 mode=mode,
@@ -418,6 +451,25 @@ class ImageFolder(_Images):
     def imgs(self) -> list[tuple[str, int]]:
         """The same as `samples`."""
         return self.samples
+
+    @property
+    def target_transform(self) -> Callable[[int], Any] | None:
+        """Of the numbers of classes, as given. Set, it is called with each class's number, once."""
+        return self._target_transform
+
+    @target_transform.setter
+    def target_transform(self, transform: Callable[[int], Any] | None) -> None:
+        self._labels, self._sent_labels = self._labels_by(transform, self._files), None
+        self._target_transform = transform
+        self._build_again()
+
+    def _labels_by(self, transform: Callable[[int], Any] | None, files: Images) -> Tensor:
+        """What stands in each sample for its class."""
+        numbers = torch.arange(len(self.classes))
+        if transform is not None:
+            numbers = as_tensor([transform(i) for i in range(len(self.classes))])
+        assert isinstance(files, _core.FileIndex)
+        return numbers[torch.from_numpy(self._class_numbers(files))]
 
     def _require_images(self, files: _core.FileIndex, allow_empty: bool) -> None:
         there = {os.fsdecode(name) for name, _ in _core.first_folders(files)}
@@ -475,7 +527,7 @@ class ImageDataset(_Images):
     Attributes:
         classes: Of labels that are strings, sorted; of a pack, those it was made of; else none.
         class_to_idx: From these to their numbers.
-        image_transform: The transform, as given. (`transform` is None where the core does the work.)
+        transform: The transform, as given. It may be set.
 
     Raises:
         MissingFileError: There is no such folder or file, or no image in it.
