@@ -464,7 +464,7 @@ class Normalize(_Transform):
     """Subtract a mean and divide by a standard deviation, channel by channel.
 
     Args:
-        mean: One for each channel, or one number for all.
+        mean: One for each channel, or one number for all. Images of two dimensions have one channel.
         std: Likewise, above 0.
         inplace: Called with a tensor, change it. Default: False.
     """
@@ -482,7 +482,10 @@ class Normalize(_Transform):
         """Do so."""
         if not image.is_floating_point():
             raise SchemaError("only floats are normalised", actual=str(image.dtype), hint="ToTensor() first.")
-        mean, std = (torch.tensor(each, dtype=image.dtype).view(-1, 1, 1) for each in (self.mean, self.std))
+        if image.ndim == 2 and len(self.mean) > 1:
+            raise SchemaError("an image of two dimensions has one channel", actual=f"{len(self.mean)} means")
+        shape = (-1, 1, 1) if image.ndim > 2 else (1,)
+        mean, std = (torch.tensor(each, dtype=image.dtype).view(shape) for each in (self.mean, self.std))
         return (image.sub_(mean) if self.inplace else image.sub(mean)).div_(std)
 
 

@@ -64,6 +64,13 @@ def test_normalize():
     assert torch.equal(T.Normalize(torch.tensor(MEAN), np.array(STD))(T.ToTensor()(IMAGE)), normalised)
 
 
+def test_normalize_without_channels():
+    gray = T.ToTensor()(IMAGE.convert("L"))
+    assert torch.equal(T.Normalize([0.4], [0.3])(gray[0]), T.Normalize([0.4], [0.3])(gray)[0])
+    with pytest.raises(SchemaError, match="one channel; found 3 means"):
+        T.Normalize(MEAN, STD)(gray[0])
+
+
 @pytest.mark.parametrize("inplace", [False, True])
 def test_normalize_in_place(inplace):
     floats = T.ToTensor()(IMAGE)

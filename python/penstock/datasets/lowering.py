@@ -370,11 +370,6 @@ class _RowLowering(_Lowering):
             raise NotLowered("the row is a tensor already")
         self.result.has_channels = True
 
-    def normalize(self, it: Any) -> None:
-        if not self.result.has_channels:
-            raise NotLowered("rows of two dimensions have no channels: ToTensor() gives them one")
-        super().normalize(it)
-
 
 def _two(size: Any) -> tuple[int, int]:
     if isinstance(size, int):
