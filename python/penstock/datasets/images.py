@@ -497,9 +497,11 @@ class ImageDataset(_Images):
     Transforms, random numbers and what happens to broken files are as in `ImageFolder`.
 
     Tar archives are those of webdataset: members that follow one another and share their path up to the first
-    dot of its last part, the sample's key, are one sample; what ends in `.jpg`, `.png` or another ending of
-    images is its image, `.cls` its class as a number in text. Headers are read once; images are read where
-    they lie.
+    dot of its last part, the sample's key, are one sample; what is `.jpg`, `.png` or another ending of images
+    from that dot on is its image (`x.jpg`; `x.seg.png` beside it is left out), `.cls` its class as a number
+    in text. Where none of them is an image by that, each that ends like one is a sample (`v1.0_x.png`): its
+    key is the name up to the last dot, its class the `.cls` of that key. Headers are read once; images are
+    read where they lie.
 
     Args:
         source: A folder, whose images and those below it are taken, folder by folder and sorted; or a list of
