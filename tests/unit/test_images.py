@@ -223,6 +223,90 @@ def test_a_target_transform_may_be_set(root, transform):
     assert dataset.gather([0, 7])[1].tolist() == [0, 1]
 
 
+def halved(path):
+    with Image.open(path) as image:
+        return image.convert("RGB").reduce(2)
+
+
+def test_a_loader_of_ones_own(root, transform, caplog):
+    """As torchvision's argument, in its place."""
+    dataset = penstock.ImageFolder(str(root), transform, None, halved)
+    assert dataset.loader is halved
+    assert "images are loaded one by one in Python, because loader= opens them" in dataset.explain()
+    assert caplog.messages[-1] == dataset.explain()
+    expected = torch.stack([transform(halved(path)) for path, _ in dataset.samples])
+    for each in (dataset, pickle.loads(pickle.dumps(dataset)), dataset.subset(range(8))):
+        for loader in (penstock.DataLoader, torch.utils.data.DataLoader):
+            images, targets = zip(*loader(each, batch_size=3), strict=True)
+            assert torch.equal(torch.cat(images), expected)
+            assert torch.cat(targets).tolist() == [0] * 5 + [1] * 3
+    dataset.transform = SMALL
+    assert torch.equal(dataset[7][0], SMALL(halved(dataset.samples[7][0])))
+
+
+def test_a_loader_sees_the_paths_of_samples(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    dataset = penstock.ImageFolder("images", loader=lambda path: path)
+    assert list(dataset) == dataset.samples
+    assert dataset.samples[0][0].startswith("images/cat")
+    texts = penstock.ImageFolder(
+        root, loader=os.path.getsize, is_valid_file=lambda path: path.endswith("txt"), allow_empty=True
+    )
+    assert texts[0] == (len("no image"), 0)
+    assert texts.extensions is None
+
+
+def test_without_a_loader_there_is_one(root, transform):
+    """Which subclasses of torchvision's call."""
+    dataset = penstock.ImageFolder(root, transform)
+    assert dataset.extensions == (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+    path = dataset.samples[0][0]
+    with Image.open(path) as image:
+        assert np.array_equal(dataset.loader(path), image.convert("RGB"))
+        gray = pickle.loads(pickle.dumps(penstock.ImageFolder(root, mode="L").loader))(path)
+        assert np.array_equal(gray, image.convert("L"))
+    with pytest.raises(ShardError, match="it cannot be read"):
+        dataset.loader(str(root / "none.png"))
+
+
+def test_torchvisions_loader_is_the_cores(root):
+    def default_loader(path):
+        raise AssertionError
+
+    default_loader.__module__, default_loader.__qualname__ = "torchvision.datasets.folder", "default_loader"
+    dataset = penstock.ImageFolder(root, SMALL, loader=default_loader)
+    assert_like(dataset, penstock.ImageFolder(root, SMALL))
+    assert dataset.loader is default_loader
+
+
+@pytest.mark.parametrize("on_error", ["replace", "skip"])
+def test_what_a_loader_raises_of(root, transform, on_error):
+    def loader(path):
+        if path.endswith("b.JPG"):
+            raise ValueError("no such thing")
+        return halved(path)
+
+    with pytest.raises(
+        (FormatError, SampleError), match=r"b\.JPG: (row 1: )?loader= raised ValueError: no such thing"
+    ):
+        penstock.ImageFolder(root, transform, loader=loader).gather([0, 1])
+    dataset = penstock.ImageFolder(root, transform, loader=loader, on_error=on_error)
+    assert len(dataset.gather(range(8))[0]) == 8
+    assert {os.path.basename(path) for path, _ in dataset.skipped} == {"b.JPG"}
+
+
+def test_a_file_that_a_loader_cannot_read(root, transform):
+    dataset = penstock.ImageFolder(root, transform, loader=halved)
+    os.unlink(root / "cat" / "b.JPG")
+    with pytest.raises((ShardError, SampleError), match=r"b\.JPG: (row 1: )?it cannot be read: No such file"):
+        dataset.gather([0, 1])
+
+
+def test_a_loader_decides_what_an_image_is(root):
+    with pytest.raises(ArgumentError, match="mode=, dtype= and apply_exif_orientation= are not for"):
+        penstock.ImageFolder(root, SMALL, loader=halved, mode="L")
+
+
 def test_is_valid_file(root, transform):
     dataset = penstock.ImageFolder(root, transform, is_valid_file=lambda path: path.endswith("z.png"))
     assert [os.path.basename(path) for path, _ in dataset.samples] == ["z.png", "z.png"]

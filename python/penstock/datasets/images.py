@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from multiprocessing import context
 from typing import Any, TypeAlias
 
@@ -19,7 +20,9 @@ from penstock.datasets.decoded import NumberedImages
 from penstock.datasets.epochs import InEpochs
 from penstock.datasets.folder import few, index_from, shared
 from penstock.datasets.image_files import (
+    EXTENSIONS,
     IsValid,
+    Loader,
     class_files,
     files_below,
     files_named,
@@ -33,7 +36,14 @@ from penstock.datasets.image_shards import (
     image_shards,
     without_images,
 )
-from penstock.datasets.images_in_python import ATTEMPTS, InPython, headers_by_pillow, opened_image
+from penstock.datasets.images_in_python import (
+    ATTEMPTS,
+    InPython,
+    OwnLoader,
+    headers_by_pillow,
+    image_at,
+    opened_image,
+)
 from penstock.datasets.lowering import Decode, Decoded, Lowered, NotLowered, lowered
 from penstock.errors import ArgumentError, FormatError, MissingFileError, ShardError
 from penstock.pillow import resize_rule
@@ -58,7 +68,13 @@ class _Images(InEpochs):
         labels: Tensor | None,
         transform: Callable[[Any], Any] | None,
         options: ImageOptions,
+        loader: OwnLoader | None = None,
     ) -> None:
+        if loader is not None and not options.are_torchvisions:
+            raise ArgumentError(
+                "mode=, dtype= and apply_exif_orientation= are not for images that loader= opens"
+            )
+        self._own_loader = loader
         self._image_transform = transform
         self._slow_path: InPython | None = None
         self.options = options
@@ -120,7 +136,7 @@ class _Images(InEpochs):
         """Whether the core makes the samples, or which transform keeps it from that, in one line."""
         if self._why_slow is None:
             return f"{type(self).__name__}: images are decoded and transformed by the core"
-        whole = "decoded by the core and transformed" if self.options.are_torchvisions else "loaded"
+        whole = "decoded by the core and transformed" if self._is_decoded_ahead() else "loaded"
         return f"{type(self).__name__}: images are {whole} one by one in Python, because {self._why_slow}"
 
     def what_helps(self) -> str:
@@ -133,6 +149,8 @@ class _Images(InEpochs):
 
     def _choose(self) -> str | None:
         """Finds what the core is to do, or why it cannot."""
+        if self._own_loader is not None:
+            return "loader= opens them"
         if self._image_transform is None:
             return "there is no transform: samples are Pillow images"
         try:
@@ -142,6 +160,10 @@ class _Images(InEpochs):
         self._size = _core.ImageSteps(plan.steps).size or self._find_size(plan)
         self._lowered = plan
         return None
+
+    def _is_decoded_ahead(self) -> bool:
+        """Whether the core decodes what Python transforms."""
+        return self.options.are_torchvisions and self._own_loader is None
 
     def _decoded(self) -> Decoded:
         options = self.options
@@ -183,7 +205,7 @@ class _Images(InEpochs):
 
     def _leave_out_broken(self) -> None:
         """With on_error="skip": the files whose header cannot be read."""
-        if self.options.on_error != "skip":
+        if self.options.on_error != "skip" or self._own_loader is not None:
             return
         if self._why_slow is None:
             assert self._lowered is not None
@@ -225,7 +247,12 @@ class _Images(InEpochs):
         column = None if self._labels is None else column_in_memory("target", self._labels)
         if self._lowered is None:
             slow_path = InPython(
-                self._files, self._labels, self._image_transform, self.options, self._python_log
+                self._files,
+                self._labels,
+                self._image_transform,
+                self.options,
+                self._python_log,
+                self._own_loader,
             )
             return self._built_for_python(column), slow_path
         is_replaced = self.options.on_error != "raise"
@@ -236,7 +263,7 @@ class _Images(InEpochs):
         """Numbers of images; with their pixels, where the core decodes them."""
         numbers = column_in_memory("index", torch.arange(self._files.num_files))
         core = _core.Table([numbers, *([] if column is None else [column])])
-        if not self.options.are_torchvisions:
+        if not self._is_decoded_ahead():
             return Table(core, self._structure("index"))
         plain = Lowered()
         images = self._source(plain, self._pipeline(plain, channels_last=True), None, None, False)
@@ -354,6 +381,8 @@ class ImageFolder(_Images):
         root: The folder that holds one folder for each class.
         transform: From a Pillow image to a tensor. Default: none; samples are then Pillow images.
         target_transform: Called with each class's number, once; gives a number, or a tensor. Default: none.
+        loader: Called with an image's path, as `samples` has it, to open it: one Python call a sample.
+            torchvision's own is what the core does. Default: none.
         is_valid_file: Called with each path, instead of going by its ending. Default: none.
         allow_empty: Whether a class may be without images. Default: False.
         mode: What images are before the transform: "RGB", as in torchvision; "L", one channel of luma; or
@@ -370,7 +399,8 @@ class ImageFolder(_Images):
             number of this one, stands in for it, image and target; or "skip": those whose header cannot be
             read are left out from the start (with a warning; every header is read), others are replaced. See
             `skipped`. (Among images of different sizes, one whose header is sound is replaced by one that is
-            no wider and no higher than it; where a thousand tries find none, it raises.) Default: "raise".
+            no wider and no higher than it; where a thousand tries find none, it raises. With `loader`, those
+            that it raises of are replaced, and none is left out.) Default: "raise".
         index: A file to keep what was found in the folder: the next start lists no folder that has not
             changed. Made when it is not there, or when the folder has changed. Default: none.
         channels_last: Samples are (height, width, channels), not (channels, height, width). Of native ones.
@@ -386,6 +416,7 @@ class ImageFolder(_Images):
         classes: Names of the classes, sorted.
         class_to_idx: From name to number.
         target_transform: As given. It may be set.
+        extensions: What names of images end with; None: `is_valid_file` decides.
         transform: The transform, as given. It may be set.
 
     Raises:
@@ -401,6 +432,7 @@ class ImageFolder(_Images):
         root: str | os.PathLike[str],
         transform: Callable[[Any], Any] | None = None,
         target_transform: Callable[[int], Any] | None = None,
+        loader: Loader | None = None,
         is_valid_file: IsValid | None = None,
         allow_empty: bool = False,
         *,
@@ -421,6 +453,8 @@ class ImageFolder(_Images):
         self.classes = sorted(os.fsdecode(name) for name in _core.folders_of_root(files))
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         self._require_images(files, allow_empty)
+        self.extensions = EXTENSIONS if is_valid_file is None else None
+        self._loader = loader
         super().__init__(
             files,
             self._labels_by(target_transform, files),
@@ -436,8 +470,14 @@ class ImageFolder(_Images):
                 max_pixels=max_pixels,
                 seed=seed,
             ),
+            None if loader is None or _is_torchvisions(loader) else OwnLoader(loader, self.root),
         )
         self._samples: list[tuple[str, int]] | None = None
+
+    @property
+    def loader(self) -> Loader:
+        """What opens an image by its path: as given, or as Pillow does."""
+        return self._loader or partial(image_at, options=self.options)
 
     @property
     def samples(self) -> list[tuple[str, int]]:
@@ -625,6 +665,12 @@ class ImageDataset(_Images):
                 "this ImageDataset has no class labels: whole numbers or strings, one an image"
             )
         return labels.to(torch.int64).numpy()
+
+
+def _is_torchvisions(loader: Loader) -> bool:
+    """Whether it gives the image that the core decodes."""
+    module, name = (getattr(loader, each, "") for each in ("__module__", "__qualname__"))
+    return module == "torchvision.datasets.folder" and name in ("default_loader", "pil_loader")
 
 
 def _sent(files: Images) -> Any:
