@@ -46,6 +46,7 @@ Image: TypeAlias = Any
 
 Size: TypeAlias = "int | Sequence[int]"
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+Fill: TypeAlias = "float | Sequence[float]"
 PaddingMode: TypeAlias = Literal["constant", "edge", "reflect", "symmetric"]
 
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}  # as Pillow numbers them
@@ -153,17 +154,17 @@ class Pad(_Transform):
 
     Args:
         padding: (left, top, right, bottom), or (left and right, top and bottom), or one number.
-        fill: Of every channel of the border. Default: 0.
+        fill: Of every channel of the border, or one number for each. Default: 0.
         padding_mode: "constant", the fill; or, in Python, of the image itself: "edge", its last pixels, or
             what lies behind them mirrored, without ("reflect") or with them ("symmetric"). Default:
             "constant".
     """
 
     def __init__(
-        self, padding: int | Sequence[int], fill: int = 0, padding_mode: PaddingMode = "constant"
+        self, padding: int | Sequence[int], fill: Fill = 0, padding_mode: PaddingMode = "constant"
     ) -> None:
         self.padding = padding if isinstance(padding, int) else list(padding)
-        self.fill = fill
+        self.fill = _fill(fill)
         self.padding_mode = _padding_mode(padding_mode)
         border_of(self.padding)
 
@@ -180,7 +181,7 @@ class RandomCrop(_Transform):
         padding: A border put around first: see `Pad`. Default: none.
         pad_if_needed: Where the image is too small, put a border of as much as is missing at both ends.
             Default: False: that is an error.
-        fill: Of every channel of the border. Default: 0.
+        fill: Of every channel of the border, or one number for each. Default: 0.
         padding_mode: See `Pad`. Default: "constant".
     """
 
@@ -189,13 +190,13 @@ class RandomCrop(_Transform):
         size: Size,
         padding: int | Sequence[int] | None = None,
         pad_if_needed: bool = False,
-        fill: int = 0,
+        fill: Fill = 0,
         padding_mode: PaddingMode = "constant",
     ) -> None:
         self.size = _pair(size, "size", least=1)
         self.padding = padding
         self.pad_if_needed = pad_if_needed
-        self.fill = fill
+        self.fill = _fill(fill)
         self.padding_mode = _padding_mode(padding_mode)
         if padding is not None:
             border_of(padding)
@@ -624,6 +625,13 @@ def _known(interpolation: Any) -> Interpolation:
     return cast(Interpolation, name)
 
 
+def _fill(fill: Fill | None) -> Fill:
+    """None is 0, as in torchvision."""
+    if fill is None or isinstance(fill, (int, float)):
+        return fill or 0
+    return list(fill)
+
+
 def _padding_mode(name: PaddingMode) -> PaddingMode:
     if name not in _PADDING_MODES:
         raise ArgumentError("no such padding_mode", expected=", ".join(_PADDING_MODES), actual=repr(name))
@@ -725,19 +733,23 @@ _CHANGES = (_brighter, _with_contrast, _saturated, _turned)
 
 
 def _padded(
-    image: Image, border: tuple[int, int, int, int], fill: int, mode: PaddingMode = "constant"
+    image: Image, border: tuple[int, int, int, int], fill: Fill, mode: PaddingMode = "constant"
 ) -> Image:
     if mode != "constant":
         return _continued(image, border, mode)
     left, top, right, bottom = border
+    inner_width, inner_height = _size_of(image)
+    width, height = inner_width + left + right, inner_height + top + bottom
     if isinstance(image, Tensor):
-        return torch.nn.functional.pad(image, (left, right, top, bottom), value=fill)
+        new = image.new_empty((*image.shape[:-2], height, width))
+        new[:] = torch.as_tensor(fill, dtype=image.dtype).reshape(-1, 1, 1)
+        new[..., top : top + inner_height, left : left + inner_width] = image
+        return new
     from PIL import Image as pillow
 
-    width, height = image.size
-    channels = len(image.getbands())
-    color = fill if channels == 1 else (fill,) * channels
-    canvas = pillow.new(image.mode, (width + left + right, height + top + bottom), color)
+    colors = [fill] if isinstance(fill, (int, float)) else list(fill)
+    color = tuple(colors * len(image.getbands()) if len(colors) == 1 else colors)
+    canvas = pillow.new(image.mode, (width, height), color if len(color) > 1 else color[0])
     canvas.paste(image, (left, top))
     return _with_palette(canvas, image)
 

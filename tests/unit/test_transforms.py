@@ -139,6 +139,30 @@ def test_borders(padding_mode, mode):
     assert np.array_equal(np.asarray(padded), expected)
 
 
+@pytest.mark.parametrize("fill", [9, [9], (1, 2, 3), None])
+def test_colors_of_borders(fill):
+    color = {1: (9, 9, 9), 3: (1, 2, 3)}[len(fill)] if isinstance(fill, (list, tuple)) else (fill or 0,) * 3
+    expected = ImageOps.expand(IMAGE, (1, 2, 3, 4), color)
+    padded = T.Pad((1, 2, 3, 4), fill)
+    assert np.array_equal(padded(IMAGE), expected)
+    assert torch.equal(padded(PIXELS), T.PILToTensor()(expected))
+    whole = T.RandomCrop((46, 54), (1, 2, 3, 4), fill=fill)
+    assert np.array_equal(whole(IMAGE), expected)
+    plan = [T.Pad(1, fill), T.ToTensor()]
+    if fill == (1, 2, 3):
+        with pytest.raises(NotLowered, match="not of one gray"):
+            lowered(T.Compose(plan), "exact")
+    else:
+        assert lowered(T.Compose(plan), "exact").fill == color[0]
+
+
+def test_borders_without_channels_and_of_floats():
+    gray = PIXELS[0]
+    assert torch.equal(T.Pad(2, 7)(gray), torch.nn.functional.pad(gray, (2, 2, 2, 2), value=7))
+    floats = T.ToTensor()(IMAGE)
+    assert torch.equal(T.Pad(2, 0.5)(floats), torch.nn.functional.pad(floats, (2, 2, 2, 2), value=0.5))
+
+
 def test_borders_of_random_crops():
     whole = T.RandomCrop((46, 58), (4, 3), padding_mode="reflect")(IMAGE)
     assert np.array_equal(whole, T.Pad((4, 3), padding_mode="reflect")(IMAGE))
