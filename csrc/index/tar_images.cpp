@@ -5,7 +5,9 @@
 #include <optional>
 #include <string_view>
 #include <system_error>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/error.h"
@@ -53,6 +55,8 @@ std::int64_t read_class(const ByteSource& file, const TarMember& member) {
 }
 
 /// Members of one key, one after the other.
+///
+/// What is a sample is known when all are there: an image under the key itself makes one of them all.
 class Grouping {
  public:
   Grouping(const ByteSource& file, std::span<const std::string> suffixes)
@@ -66,45 +70,71 @@ class Grouping {
       finish();
       key_ = key;
     }
-    const std::string suffix = lower(std::string_view(member.name).substr(*dot));
-    if (suffix == kClass) {
-      put(class_, member);
-    } else if (std::ranges::find(suffixes_, suffix) != suffixes_.end()) {
-      put(image_, member);
+    const std::size_t last_dot = member.name.rfind('.');
+    const std::string suffix = lower(std::string_view(member.name).substr(last_dot));
+    const bool is_class = suffix == kClass;
+    if (is_class || std::ranges::find(suffixes_, suffix) != suffixes_.end()) {
+      parts_.push_back({member, last_dot, is_class});
     }
   }
 
-  /// Ends a sample.
+  /// Ends the members of a key.
   void finish() {
-    const auto image = std::exchange(image_, std::nullopt);
-    const auto its_class = std::exchange(class_, std::nullopt);
+    const bool is_one_sample =
+        std::ranges::any_of(parts_, [&](const Part& part) { return !part.is_class && part.stem() == key_; });
+    std::vector<Sample> samples;
+    std::unordered_map<std::string_view, std::size_t> by_stem;
+    for (const Part& part : parts_) {
+      if (is_one_sample && part.stem() != key_) continue;
+      const auto [place, is_new] = by_stem.try_emplace(part.stem(), samples.size());
+      if (is_new) samples.emplace_back();
+      Sample& sample = samples[place->second];
+      put(part.is_class ? sample.its_class : sample.image, part.member);
+    }
+    for (const Sample& sample : samples) add(sample);
+    parts_.clear();
     key_.clear();
-    if (its_class && !image) throw bad_member(*its_class, "there is no image next to it");
-    if (!image) return;
-    found_.names.add(image->name);
-    found_.offsets.push_back(image->offset);
-    found_.sizes.push_back(image->size);
-    found_.labels.push_back(its_class ? read_class(file_, *its_class) : 0);
-    found_.has_labels.push_back(its_class ? 1 : 0);
   }
 
   [[nodiscard]] TarImages&& found() && { return std::move(found_); }
 
  private:
-  static void put(std::optional<TarMember>& place, const TarMember& member) {
+  /// An image or a class.
+  struct Part {
+    TarMember member;
+    std::size_t last_dot;
+    bool is_class;
+
+    [[nodiscard]] std::string_view stem() const { return std::string_view(member.name).substr(0, last_dot); }
+  };
+
+  struct Sample {
+    const TarMember* image = nullptr;
+    const TarMember* its_class = nullptr;
+  };
+
+  static void put(const TarMember*& place, const TarMember& member) {
     if (member.is_link) {
       throw bad_member(member, "it is a link")
           .hint("Write the archive again with --dereference --hard-dereference.");
     }
     if (place) throw bad_member(member, "its sample has " + quoted_text(place->name) + " already");
-    place = member;
+    place = &member;
+  }
+
+  void add(const Sample& sample) {
+    if (!sample.image) throw bad_member(*sample.its_class, "there is no image next to it");
+    found_.names.add(sample.image->name);
+    found_.offsets.push_back(sample.image->offset);
+    found_.sizes.push_back(sample.image->size);
+    found_.labels.push_back(sample.its_class ? read_class(file_, *sample.its_class) : 0);
+    found_.has_labels.push_back(sample.its_class ? 1 : 0);
   }
 
   const ByteSource& file_;
   std::span<const std::string> suffixes_;
   std::string key_;  ///< never empty of a sample
-  std::optional<TarMember> image_;
-  std::optional<TarMember> class_;
+  std::vector<Part> parts_;
   TarImages found_;
 };
 

@@ -24,6 +24,10 @@ struct TarImages {
 /// letters, an image; `.cls` its class, as a number in text. Other members are left out, and samples of no
 /// image and no class.
 ///
+/// Where no member is an image by that, because names have dots in them (`v1.0_x.png`), they are told apart
+/// by the last dot: each member that ends like an image is a sample, its class is the `.cls` of the same
+/// stem.
+///
 /// Headers are read, and classes.
 ///
 /// \throws Error kFormat as TarReader; and, with the member, for an image or a class that is a link, a second

@@ -318,7 +318,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         return (
             self.num_workers == 0
             and isinstance(self.dataset, Dataset)
-            and self.dataset.transform is None
+            and self.dataset.sample_transform is None
             and not self.dataset._is_overridden
             and type(self.collate_fn) is Collate
             and self.batch_sampler is not None

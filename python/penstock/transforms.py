@@ -3,7 +3,8 @@
 Names, arguments and defaults are torchvision's. Given to an `ImageFolder` or `ImageDataset`, they run
 natively, fused with decoding; given to a `ShardDataset` or `TensorDataset`, fused with the gather. Called
 with a Pillow image or a tensor of shape (channels, height, width), they do the same in Python, with torch's
-random numbers.
+random numbers. (Tensors are resized by torch, in which a sample may differ from Pillow's by a gray level or
+two.)
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,8 +46,11 @@ Image: TypeAlias = Any
 
 Size: TypeAlias = "int | Sequence[int]"
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+Fill: TypeAlias = "float | Sequence[float]"
+PaddingMode: TypeAlias = Literal["constant", "edge", "reflect", "symmetric"]
 
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}  # as Pillow numbers them
+_PADDING_MODES = ("constant", "edge", "reflect", "symmetric")  # as numpy calls them too
 _ATTEMPTS = 10
 
 
@@ -85,6 +90,8 @@ class Resize(_Transform):
         size: (height, width); or a number: the shorter side becomes that long, the other in proportion.
         interpolation: "bilinear" or "bicubic". Default: "bilinear".
         max_size: With a number for size: how long the longer side may be at most. Default: any length.
+        antialias: False: without antialiasing, of tensors; Pillow images are always antialiased, as in
+            torchvision. None is True. Default: True.
 
     Raises:
         ArgumentError: The interpolation is another; `max_size` is no more than the size, or stands beside
@@ -92,13 +99,18 @@ class Resize(_Transform):
     """
 
     def __init__(
-        self, size: Size, interpolation: Interpolation = "bilinear", max_size: int | None = None
+        self,
+        size: Size,
+        interpolation: Interpolation = "bilinear",
+        max_size: int | None = None,
+        antialias: bool | None = True,
     ) -> None:
-        self.size = size if isinstance(size, int) else _pair(size, "size", least=1)
+        height, width = _pair(size, "size", least=1)
+        self.size = height if isinstance(size, int) or len(size) == 1 else (height, width)
         self.interpolation = _known(interpolation)
         self.max_size = max_size
-        shorter = size if isinstance(size, int) else size[0]
-        if max_size is not None and (not isinstance(self.size, int) or max_size <= shorter):
+        self.antialias = antialias is not False
+        if max_size is not None and (not isinstance(self.size, int) or max_size <= self.size):
             raise ArgumentError(
                 "max_size is for a size of one number, and more than that", actual=f"{size}, {max_size}"
             )
@@ -107,12 +119,12 @@ class Resize(_Transform):
         """Do so."""
         width, height = _size_of(image)
         if not isinstance(self.size, int):
-            return _resized(image, self.size[1], self.size[0], self.interpolation)
+            return _resized(image, self.size[1], self.size[0], self)
         shorter, longer = self.size, int(self.size * max(width, height) / min(width, height))
         if self.max_size is not None and longer > self.max_size:
             shorter, longer = int(self.max_size * shorter / longer), self.max_size
         new = (shorter, longer) if width <= height else (longer, shorter)
-        return _resized(image, *new, self.interpolation)
+        return _resized(image, *new, self)
 
 
 class CenterCrop(_Transform):
@@ -142,18 +154,23 @@ class Pad(_Transform):
 
     Args:
         padding: (left, top, right, bottom), or (left and right, top and bottom), or one number.
-        fill: Of every channel of the border. Default: 0.
+        fill: Of every channel of the border, or one number for each. Default: 0.
+        padding_mode: "constant", the fill; or, in Python, of the image itself: "edge", its last pixels, or
+            what lies behind them mirrored, without ("reflect") or with them ("symmetric"). Default:
+            "constant".
     """
 
-    def __init__(self, padding: int | Sequence[int], fill: int = 0) -> None:
+    def __init__(
+        self, padding: int | Sequence[int], fill: Fill = 0, padding_mode: PaddingMode = "constant"
+    ) -> None:
         self.padding = padding if isinstance(padding, int) else list(padding)
-        self.fill = fill
-        self.padding_mode = "constant"
+        self.fill = _fill(fill)
+        self.padding_mode = _padding_mode(padding_mode)
         border_of(self.padding)
 
     def __call__(self, image: Image) -> Image:
         """Do so."""
-        return _padded(image, border_of(self.padding), self.fill)
+        return _padded(image, border_of(self.padding), self.fill, self.padding_mode)
 
 
 class RandomCrop(_Transform):
@@ -164,7 +181,8 @@ class RandomCrop(_Transform):
         padding: A border put around first: see `Pad`. Default: none.
         pad_if_needed: Where the image is too small, put a border of as much as is missing at both ends.
             Default: False: that is an error.
-        fill: Of every channel of the border. Default: 0.
+        fill: Of every channel of the border, or one number for each. Default: 0.
+        padding_mode: See `Pad`. Default: "constant".
     """
 
     def __init__(
@@ -172,13 +190,14 @@ class RandomCrop(_Transform):
         size: Size,
         padding: int | Sequence[int] | None = None,
         pad_if_needed: bool = False,
-        fill: int = 0,
+        fill: Fill = 0,
+        padding_mode: PaddingMode = "constant",
     ) -> None:
         self.size = _pair(size, "size", least=1)
         self.padding = padding
         self.pad_if_needed = pad_if_needed
-        self.fill = fill
-        self.padding_mode = "constant"
+        self.fill = _fill(fill)
+        self.padding_mode = _padding_mode(padding_mode)
         if padding is not None:
             border_of(padding)
 
@@ -190,13 +209,12 @@ class RandomCrop(_Transform):
         """
         height, width = self.size
         if self.padding is not None:
-            image = _padded(image, border_of(self.padding), self.fill)
+            image = _padded(image, border_of(self.padding), self.fill, self.padding_mode)
         here = _size_of(image)
-        if self.pad_if_needed and here[0] < width:
-            image = _padded(image, (width - here[0], 0, width - here[0], 0), self.fill)
-        if self.pad_if_needed and here[1] < height:
-            image = _padded(image, (0, height - here[1], 0, height - here[1]), self.fill)
-        here = _size_of(image)
+        lacks = max(width - here[0], 0), max(height - here[1], 0)
+        if self.pad_if_needed and any(lacks):
+            image = _padded(image, (*lacks, *lacks), self.fill, self.padding_mode)
+            here = _size_of(image)
         if here[0] < width or here[1] < height:
             raise ArgumentError(
                 "the image is smaller than the random crop",
@@ -216,6 +234,7 @@ class RandomResizedCrop(_Transform):
         scale: Least and most of the area to cut out, as a fraction. Default: (0.08, 1).
         ratio: Least and most of its width to its height. Default: (3/4, 4/3).
         interpolation: "bilinear" or "bicubic". Default: "bilinear".
+        antialias: See `Resize`. Default: True.
     """
 
     def __init__(
@@ -224,16 +243,18 @@ class RandomResizedCrop(_Transform):
         scale: Sequence[float] = (0.08, 1.0),
         ratio: Sequence[float] = (3.0 / 4.0, 4.0 / 3.0),
         interpolation: Interpolation = "bilinear",
+        antialias: bool | None = True,
     ) -> None:
         self.size = _pair(size, "size", least=1)
         self.scale = _range(scale, "scale", least=0)
         self.ratio = _range(ratio, "ratio", least=1e-6)
         self.interpolation = _known(interpolation)
+        self.antialias = antialias is not False
 
     def __call__(self, image: Image) -> Image:
         """Do so."""
         part = _cropped(image, *self._part(*_size_of(image)))
-        return _resized(part, self.size[1], self.size[0], self.interpolation)
+        return _resized(part, self.size[1], self.size[0], self)
 
     def _part(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Left, top, width, height."""
@@ -284,7 +305,9 @@ class RandomVerticalFlip(_Transform):
 
 
 class ColorJitter(_Transform):
-    """Change brightness, contrast, saturation and hue at random, in any order; of Pillow images.
+    """Change brightness, contrast, saturation and hue at random, in any order.
+
+    Of Pillow images, and of uint8 tensors of 1 or 3 channels, as of Pillow images.
 
     Args:
         brightness: The factor is from max(0, 1 - brightness) to 1 + brightness; or its least and most, from
@@ -307,8 +330,13 @@ class ColorJitter(_Transform):
         self.hue = _change(hue, "hue", 0)
 
     def __call__(self, image: Image) -> Image:
-        """Do so."""
-        _require_pillow(image, "ColorJitter")
+        """Do so.
+
+        Raises:
+            SchemaError: It is a tensor of something else.
+        """
+        if isinstance(image, Tensor):
+            return PILToTensor()(self(_as_pillow(image, "ColorJitter")))
         order = [0, 1, 2, 3]
         for i in (3, 2, 1):
             j = _upto(i)
@@ -322,7 +350,7 @@ class ColorJitter(_Transform):
 
 
 class RandomGrayscale(_Transform):
-    """Luma in all channels, of Pillow images.
+    """Luma in all channels, as by `Grayscale`.
 
     Args:
         p: How probably. Default: 0.1.
@@ -333,8 +361,7 @@ class RandomGrayscale(_Transform):
 
     def __call__(self, image: Image) -> Image:
         """Do so."""
-        _require_pillow(image, "RandomGrayscale")
-        return image.convert("L").convert(image.mode) if _uniform(0, 1) < self.p else image
+        return _gray(image, None, "RandomGrayscale") if _uniform(0, 1) < self.p else image
 
 
 class RandomApply(_Transform):
@@ -358,7 +385,10 @@ class RandomApply(_Transform):
 
 
 class Grayscale(_Transform):
-    """Luma, for Pillow images.
+    """Luma.
+
+    Of Pillow images, and of uint8 tensors of 1 or 3 channels, as of Pillow images; of floats with the
+    weights of torchvision, which are rounded to four digits.
 
     Args:
         num_output_channels: 1, or 3 that are all alike. Default: 1.
@@ -371,25 +401,35 @@ class Grayscale(_Transform):
 
     def __call__(self, image: Image) -> Image:
         """Do so."""
-        gray = image.convert("L")
-        return gray if self.num_output_channels == 1 else gray.convert("RGB")
+        return _gray(image, self.num_output_channels, "Grayscale")
 
 
 class PILToTensor(_Transform):
-    """A Pillow image as a tensor, shape (channels, height, width), uint8."""
+    """A Pillow image as a tensor, shape (channels, height, width), uint8.
+
+    Of modes "I;16", "I" and "F", which have more than 8 bits, uint16, int32 and float32. Black and white
+    (mode "1") are 0 and 255, as where the core decodes.
+    """
 
     def __call__(self, image: Image) -> Tensor:
         """Do so."""
-        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-        return pixels.view(image.height, image.width, -1).permute(2, 0, 1).contiguous()
+        return _channels_first(np.asarray(image.convert("L") if image.mode == "1" else image))
 
 
 class ToTensor(_Transform):
-    """A Pillow image, or a uint8 tensor, as a tensor (channels, height, width), float32, from 0 to 1."""
+    """An image as a tensor (channels, height, width), float32, from 0 to 1.
 
-    def __call__(self, image: Image) -> Tensor:
+    Of a Pillow image, a uint8 tensor, or an array of shape (height, width, channels) or (height, width). As
+    in torchvision, an array that is not uint8 keeps its numbers and dtype.
+    """
+
+    def __call__(self, image: Any) -> Tensor:
         """Do so."""
-        if not isinstance(image, Tensor):
+        if isinstance(image, np.ndarray):
+            image = _channels_first(image)
+            if image.dtype != torch.uint8:
+                return cast(Tensor, image)
+        elif not isinstance(image, Tensor):
             image = PILToTensor()(image)
         elif image.ndim == 2:
             image = image[None]
@@ -401,19 +441,23 @@ class ToDtype(_Transform):
 
     Args:
         dtype: torch.float32, torch.float16 or torch.bfloat16.
-        scale: Divide uint8 by 255, in float32. Default: False.
+        scale: Divide uint8 by 255, and uint16 by 65,535, in float32. Default: False.
     """
 
     def __init__(self, dtype: torch.dtype, scale: bool = False) -> None:
         self.dtype = dtype
         self.scale = scale
         if dtype not in (torch.float32, torch.float16, torch.bfloat16):
-            raise ArgumentError("images become float32, float16 or bfloat16", actual=str(dtype))
+            raise ArgumentError(
+                "no such dtype of images",
+                expected="torch.float32, torch.float16 or torch.bfloat16",
+                actual=repr(dtype),
+            )
 
     def __call__(self, image: Tensor) -> Tensor:
         """Do so."""
-        if self.scale and image.dtype == torch.uint8:
-            image = image.to(torch.float32).div(255)
+        if self.scale and image.dtype in (torch.uint8, torch.uint16):
+            image = image.to(torch.float32).div(torch.iinfo(image.dtype).max)
         return image.to(self.dtype)
 
 
@@ -421,13 +465,17 @@ class Normalize(_Transform):
     """Subtract a mean and divide by a standard deviation, channel by channel.
 
     Args:
-        mean: One for each channel.
-        std: One for each channel, above 0.
+        mean: One for each channel, or one number for all. Images of two dimensions have one channel.
+        std: Likewise, above 0.
+        inplace: Called with a tensor, change it. Default: False.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.mean = [float(each) for each in mean]
-        self.std = [float(each) for each in std]
+    def __init__(
+        self, mean: float | Sequence[float], std: float | Sequence[float], inplace: bool = False
+    ) -> None:
+        self.mean = numbers_of(mean)
+        self.std = numbers_of(std)
+        self.inplace = inplace
         if len(self.mean) != len(self.std) or not all(each > 0 for each in self.std):
             raise ArgumentError("a mean and a std above 0 for each channel", actual=f"{mean}, {std}")
 
@@ -435,8 +483,11 @@ class Normalize(_Transform):
         """Do so."""
         if not image.is_floating_point():
             raise SchemaError("only floats are normalised", actual=str(image.dtype), hint="ToTensor() first.")
-        mean, std = (torch.tensor(each, dtype=image.dtype).view(-1, 1, 1) for each in (self.mean, self.std))
-        return image.sub(mean).div_(std)
+        if image.ndim == 2 and len(self.mean) > 1:
+            raise SchemaError("an image of two dimensions has one channel", actual=f"{len(self.mean)} means")
+        shape = (-1, 1, 1) if image.ndim > 2 else (1,)
+        mean, std = (torch.tensor(each, dtype=image.dtype).view(shape) for each in (self.mean, self.std))
+        return (image.sub_(mean) if self.inplace else image.sub(mean)).div_(std)
 
 
 @dataclass(frozen=True)
@@ -511,6 +562,11 @@ def border_of(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
     return cast(tuple[int, int, int, int], tuple(numbers * (4 // len(numbers))))
 
 
+def numbers_of(value: Any) -> list[float]:
+    """Those that a mean or std is given as: a sequence, or one number."""
+    return [float(each) for each in np.ravel(value)]
+
+
 _NEUTRAL = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 
 
@@ -561,11 +617,25 @@ def _probability(p: float) -> float:
 
 
 def _known(interpolation: Any) -> Interpolation:
-    """By name, whether it is a string or one of torchvision's constants."""
+    """By name, whether it is a string or one of torchvision's or Pillow's constants."""
     name = getattr(interpolation, "value", interpolation)
+    name = next((known for known, number in _RESAMPLE.items() if number == name), name)
     if name not in _RESAMPLE:
         raise ArgumentError("no such interpolation", expected="bilinear or bicubic", actual=repr(name))
     return cast(Interpolation, name)
+
+
+def _fill(fill: Fill | None) -> Fill:
+    """None is 0, as in torchvision."""
+    if fill is None or isinstance(fill, (int, float)):
+        return fill or 0
+    return list(fill)
+
+
+def _padding_mode(name: PaddingMode) -> PaddingMode:
+    if name not in _PADDING_MODES:
+        raise ArgumentError("no such padding_mode", expected=", ".join(_PADDING_MODES), actual=repr(name))
+    return name
 
 
 # --- Pillow images and tensors ---------------------------------------------------------------------------
@@ -596,9 +666,37 @@ def _flipped(image: Image, dimension: int) -> Image:
     return image.transpose({-1: 0, -2: 1}[dimension])
 
 
-def _require_pillow(image: Image, name: str) -> None:
-    if isinstance(image, Tensor):
-        raise SchemaError(f"{name} is for Pillow images", actual="a tensor", hint="Put it before ToTensor().")
+def _channels_first(pixels: np.ndarray[Any, Any]) -> Tensor:
+    """A tensor of its own, of pixels with channels last, or with none."""
+    native = pixels.astype(pixels.dtype.newbyteorder("="))
+    return torch.from_numpy(np.atleast_3d(native)).permute(2, 0, 1).contiguous()
+
+
+def _as_pillow(image: Tensor, name: str) -> Image:
+    """The Pillow image of these pixels."""
+    from PIL import Image as pillow
+
+    if image.dtype != torch.uint8 or image.ndim != 3 or len(image) not in (1, 3):
+        raise SchemaError(
+            f"{name} is for Pillow images, and for uint8 tensors of 1 or 3 channels",
+            actual=f"a {image.dtype} tensor of shape {tuple(image.shape)}",
+            hint="Put it before ToTensor().",
+        )
+    return pillow.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy())
+
+
+def _gray(image: Image, channels: int | None, name: str) -> Image:
+    """Luma in so many channels; None: in as many as there are."""
+    if not isinstance(image, Tensor):
+        mode = image.mode if channels is None else {1: "L", 3: "RGB"}[channels]
+        return image.convert("L").convert(mode)
+    if not image.is_floating_point() or len(image) not in (1, 3):
+        return PILToTensor()(_gray(_as_pillow(image, name), channels, name))
+    gray = image
+    if len(image) == 3:
+        red, green, blue = image  # weighed as torchvision does
+        gray = (0.2989 * red + 0.587 * green + 0.114 * blue)[None]
+    return gray.repeat(channels or len(image), 1, 1)
 
 
 def _brighter(image: Image, factor: float) -> Image:
@@ -634,23 +732,56 @@ def _turned(image: Image, turn: float) -> Image:
 _CHANGES = (_brighter, _with_contrast, _saturated, _turned)
 
 
-def _padded(image: Image, border: tuple[int, int, int, int], fill: int) -> Image:
+def _padded(
+    image: Image, border: tuple[int, int, int, int], fill: Fill, mode: PaddingMode = "constant"
+) -> Image:
+    if mode != "constant":
+        return _continued(image, border, mode)
     left, top, right, bottom = border
+    inner_width, inner_height = _size_of(image)
+    width, height = inner_width + left + right, inner_height + top + bottom
     if isinstance(image, Tensor):
-        return torch.nn.functional.pad(image, (left, right, top, bottom), value=fill)
+        new = image.new_empty((*image.shape[:-2], height, width))
+        new[:] = torch.as_tensor(fill, dtype=image.dtype).reshape(-1, 1, 1)
+        new[..., top : top + inner_height, left : left + inner_width] = image
+        return new
     from PIL import Image as pillow
 
-    width, height = image.size
-    channels = len(image.getbands())
-    color = fill if channels == 1 else (fill,) * channels
-    canvas = pillow.new(image.mode, (width + left + right, height + top + bottom), color)
+    colors = [fill] if isinstance(fill, (int, float)) else list(fill)
+    color = tuple(colors * len(image.getbands()) if len(colors) == 1 else colors)
+    canvas = pillow.new(image.mode, (width, height), color if len(color) > 1 else color[0])
     canvas.paste(image, (left, top))
-    return canvas
+    return _with_palette(canvas, image)
 
 
-def _resized(image: Image, width: int, height: int, interpolation: Interpolation) -> Image:
+def _continued(image: Image, border: tuple[int, int, int, int], mode: PaddingMode) -> Image:
+    """With a border of pixels of its own."""
+    left, top, right, bottom = border
+    width, height = _size_of(image)
+    rows = np.pad(np.arange(height), (top, bottom), mode)[:, None]  # which pixel each becomes
+    columns = np.pad(np.arange(width), (left, right), mode)
+    if isinstance(image, Tensor):
+        return image[..., torch.from_numpy(rows), torch.from_numpy(columns)]
+    from PIL import Image as pillow
+
+    raw = "1;8" if image.mode == "1" else image.mode
+    size = len(columns), len(rows)
+    new = pillow.frombytes(image.mode, size, np.array(image)[rows, columns].tobytes(), "raw", raw)
+    return _with_palette(new, image)
+
+
+def _with_palette(image: Image, other: Image) -> Image:
+    """The image, its colors those of the other where they are numbered."""
+    if image.mode == "P":
+        image.putpalette(other.getpalette())
+    return image
+
+
+def _resized(image: Image, width: int, height: int, how: Resize | RandomResizedCrop) -> Image:
     if not isinstance(image, Tensor):
-        return image.resize((width, height), _RESAMPLE[interpolation])
+        return image.resize((width, height), _RESAMPLE[how.interpolation])
     whole = image[None].to(torch.float32)
-    new = torch.nn.functional.interpolate(whole, (height, width), mode=interpolation, antialias=True)[0]
+    new = torch.nn.functional.interpolate(
+        whole, (height, width), mode=how.interpolation, antialias=how.antialias
+    )[0]
     return new if image.is_floating_point() else new.round().clamp(0, 255).to(image.dtype)

@@ -24,7 +24,10 @@ def readme():
 
 
 def test_marked_blocks_run(readme, tmp_path):
-    """All blocks after `<!-- runs -->`, in their order, as one program beside a folder of data."""
+    """All blocks after `<!-- runs -->`, in their order, as one program beside a folder of data.
+
+    What is said to be done by the core is.
+    """
     blocks = MARKED.findall(readme)
     assert blocks, "README.md marks no block with <!-- runs -->"
     for folder in ("data", "img", "lab", "seq", "len", "tokens", "digits", "digit_labels"):
@@ -47,8 +50,9 @@ def test_marked_blocks_run(readme, tmp_path):
         torch.save(torch.zeros(4), tmp_path / "faces" / f"{name}.pt")
     partition = {"train": ids[:80]}
     given = f"import numpy as np\nimport torch\npartition, labels = {partition!r}, {dict.fromkeys(ids, 1)!r}"
+    then = "for each in (train, photos, digits):\n    assert 'by the core' in each.explain(), each.explain()"
     program = tmp_path / "readme.py"
-    program.write_text("\n".join([given, *blocks]))
+    program.write_text("\n".join([given, *blocks, then]))
     finished = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
 

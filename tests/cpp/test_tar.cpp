@@ -139,6 +139,21 @@ TEST_CASE("samples of images") {
   CHECK(archive[found.offsets[2]] == 'C');
 }
 
+TEST_CASE("images whose names have dots") {
+  const std::string archive = tar_member("b.2.cls", "7") + tar_member("b.2.png", "A") +
+                              tar_member("b.3.JPG", "B") + tar_member("b.json", "{}") +
+                              tar_member("x.1/v1.0_x.png", "C") + tar_member("c.seg.png", "no") +
+                              tar_member("c.1.cls", "not read") + tar_member("c.jpg", "D") + end();
+  const TarImages found = images_of(archive);
+  REQUIRE(found.names.size() == 4);
+  CHECK(found.names[0] == "b.2.png");
+  CHECK(found.names[1] == "b.3.JPG");
+  CHECK(found.names[2] == "x.1/v1.0_x.png");
+  CHECK(found.names[3] == "c.jpg");
+  CHECK(found.labels == std::vector<std::int64_t>{7, 0, 0, 0});
+  CHECK(found.has_labels == std::vector<std::uint8_t>{1, 0, 0, 0});
+}
+
 TEST_CASE("any bytes give members in bounds or an error") {
   const std::string good =
       tar_member("././@LongLink", "name.jpg", 'L') + tar_member("a.jpg", std::string(700, 'a')) +

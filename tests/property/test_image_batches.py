@@ -127,7 +127,7 @@ def opened(path):
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_batches_are_those_of_pillow_and_torch(folder, transform, epoch, seed, data):
     dataset = penstock.ImageFolder(folder, transform, seed=seed)
-    assert dataset.transform is None, dataset.explain()
+    assert dataset.sample_transform is None, dataset.explain()
     dataset.set_epoch(epoch)
     key = derived(seed & MASK, epoch)
     rows = data.draw(st.lists(st.integers(0, len(dataset) - 1), min_size=1, max_size=6))

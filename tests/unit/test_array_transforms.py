@@ -180,6 +180,10 @@ def test_rows_of_two_dimensions():
     shown = penstock.TensorDataset(gray, transform={0: digits})
     assert "by the core" in shown.explain()
     assert torch.equal(shown.gather(range(30))[0], (gray[:, None].float().div(255) - 0.5) / 0.5)
+    steps = T.Compose([T.CenterCrop(8), T.ToDtype(torch.float32, scale=True), T.Normalize(0.13, (0.31,))])
+    normalised = penstock.TensorDataset(gray, transform={0: steps})
+    assert "by the core" in normalised.explain()
+    assert torch.equal(normalised.gather(range(30))[0], torch.stack([steps(row) for row in gray]))
 
 
 def torchvisions(name, **attributes):
@@ -210,7 +214,11 @@ def test_torchvisions_are_taken_on_too():
         ((3, 9, 9), [torchvisions("PILToTensor")], "PILToTensor: the row is a tensor already"),
         ((3, 9, 9), [T.ToTensor(), T.ToTensor()], "ToTensor: the row is a tensor already"),
         ((3, 9, 9), [T.Grayscale()], "Grayscale: it comes after"),
-        ((9, 9), [T.ToDtype(torch.float32), T.Normalize([1], [1])], "Normalize: rows of two dimensions"),
+        (
+            (9, 9),
+            [T.ToDtype(torch.float32), T.Normalize([1, 1], [1, 1])],
+            "Normalize: mean and std are not 1",
+        ),
         ((9, 9, 9), [T.CenterCrop(5)], "1 to 4 channels, not 9"),
     ],
 )

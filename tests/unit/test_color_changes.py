@@ -94,9 +94,35 @@ def test_the_transform_by_itself():
     assert T.ColorJitter(hue=0.5)(image.convert("L")).mode == "L"
     assert T.RandomGrayscale(1)(image).mode == "RGB"
     assert T.RandomApply([T.ColorJitter(1)], 0)(image) is image
-    for transform in (T.ColorJitter(0.1), T.RandomGrayscale()):
-        with pytest.raises(SchemaError, match="for Pillow images"):
-            transform(T.PILToTensor()(image))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("transform", [T.ColorJitter(0.5, 0.5, 0.5, 0.2), T.RandomGrayscale(1)], ids=repr)
+def test_a_tensor_of_pixels_is_changed_as_an_image(transform, channels):
+    image = to_pillow(photograph(30, 20, channels))
+    torch.manual_seed(3)
+    expected = T.PILToTensor()(transform(image))
+    torch.manual_seed(3)
+    assert torch.equal(transform(T.PILToTensor()(image)), expected)
+
+
+def test_gray_of_floats_has_torchvisions_weights():
+    floats = T.ToTensor()(to_pillow(photograph(30, 20)))
+    luma = (0.2989 * floats[0] + 0.587 * floats[1] + 0.114 * floats[2])[None]
+    assert torch.equal(T.Grayscale()(floats), luma)
+    assert torch.equal(T.Grayscale(3)(floats), luma.expand(3, -1, -1))
+    assert torch.equal(T.RandomGrayscale(1)(floats), luma.expand(3, -1, -1))
+    assert torch.equal(T.RandomGrayscale(1)(luma), luma)
+
+
+@pytest.mark.parametrize("transform", [T.ColorJitter(0.1), T.Grayscale(), T.RandomGrayscale(1)], ids=repr)
+def test_tensors_that_are_no_pictures(transform):
+    name = type(transform).__name__
+    with pytest.raises(SchemaError, match=rf"{name} is for Pillow images, and for uint8.*\(4, 5, 5\)"):
+        transform(torch.zeros(4, 5, 5, dtype=torch.uint8))
+    if name == "ColorJitter":
+        with pytest.raises(SchemaError, match=r"float32.*Put it before ToTensor"):
+            transform(torch.zeros(3, 5, 5))
 
 
 def test_ranges_are_torchvisions():

@@ -210,7 +210,10 @@ def test_labels_of_some(tmp_path, transform):
 
 
 def by_webdataset(members):
-    """Samples of names, as webdataset groups them: keys and suffixes."""
+    """Samples of names, as webdataset groups them: keys and suffixes.
+
+    Where no member of a key is an image, each stem that ends like one or like a class is a key.
+    """
     groups = []
     for name in members:
         folder, stroke, last = name.rpartition("/")
@@ -220,12 +223,28 @@ def by_webdataset(members):
         key = folder + stroke + key
         if not groups or groups[-1][0] != key:
             groups.append((key, []))
-        groups[-1][1].append(suffix.lower())
-    return groups
+        groups[-1][1].append(suffix.lower() if suffix.lower() in ENDINGS else suffix)
+    return [sample for key, found in groups for sample in by_stem(key, found)]
+
+
+ENDINGS = ("jpg", "png", "cls")
+
+
+def by_stem(key, found):
+    if {"jpg", "png"} & set(found):
+        return [(key, found)]
+    stems = {}
+    for suffix in found:
+        stem, _, ending = f"{key}.{suffix}".rpartition(".")
+        if ending.lower() in ENDINGS:
+            stems.setdefault(stem, []).append(ending.lower())
+    return list(stems.items())
 
 
 names = st.sampled_from(["a", "b", "a.b", "c.d/a", "c/a", ".a", "", "x" * 120, "long/" * 30 + "z", "\u00e9"])
-suffixes = st.sampled_from(["jpg", "JPG", "png", "cls", "json", "seg.png", "tar", ""])
+suffixes = st.sampled_from(
+    ["jpg", "JPG", "png", "cls", "json", "seg.png", "seg.PNG", "seg.jpg", "seg.cls", "tar", ""]
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -254,14 +273,34 @@ def test_members_are_grouped_as_by_webdataset(tmp_path, members, format):
     )
     kept = [key for (key, _), image in zip(groups, images, strict=True) if image]
     keys = [found[a:b].decode() for a, b in pairwise([0, *ends.tolist()])]
-    assert [key[: key.index(".", key.rfind("/") + 1)] for key in keys] == kept
+    assert [key.rpartition(".")[0] for key in keys] == kept
     assert has_labels.tolist() == [n > 0 for n, image in zip(classes, images, strict=True) if image]
     content = path.read_bytes()
     assert identity[2] == len(content)
     for key, offset, size, label, has_label in zip(keys, offsets, sizes, labels, has_labels, strict=True):
         number = int(content[offset : offset + size])
         assert texts[number] == key
-        assert not has_label or texts[label].startswith(key[: key.index(".", key.rfind("/") + 1)])
+        assert not has_label or texts[label].lower() == f"{key.rpartition('.')[0]}.cls".lower()
+
+
+def test_names_with_more_dots(tmp_path, transform):
+    names = ["a.png", "b.c.png", "v1.0_x.png", "v1.0_y.png", "v1.json"]
+    path = write_tar(tmp_path / "x.tar", [(name, encoded(k)) for k, name in enumerate(names)])
+    dataset = penstock.ImageDataset(path, transform=transform)
+    expected = [transform(Image.open(io.BytesIO(encoded(k)))) for k in range(4)]
+    assert torch.equal(dataset.gather(range(4)), torch.stack(expected))
+    keys = {"a": 3, "b.c": 4, "v1.0_x": 5, "v1.0_y": 6}
+    assert penstock.ImageDataset(path, keys, transform).targets.tolist() == [3, 4, 5, 6]
+    assert penstock.ImageDataset(path, keys.__getitem__, transform).targets.tolist() == [3, 4, 5, 6]
+
+
+def test_classes_of_names_with_more_dots(tmp_path, transform):
+    pairs = [("b.2.png", encoded(0)), ("b.2.cls", b"7"), ("b.3.cls", b"8"), ("b.3.JPG", encoded(1))]
+    beside = [("x/c.jpg", encoded(2)), ("x/c.cls", b"9"), ("x/c.seg.png", b"no image"), ("x/c.2.cls", b"no")]
+    path = write_tar(tmp_path / "x.tar", [*pairs, *beside])
+    dataset = penstock.ImageDataset(path, transform=transform)
+    assert dataset.targets.tolist() == [7, 8, 9]
+    assert dataset[2][1] == 9
 
 
 def test_what_is_no_file_is_passed_over(tmp_path, transform):
@@ -286,7 +325,10 @@ def test_an_image_that_is_a_link_is_refused(tmp_path, kind):
     ("members", "match"),
     [
         ([("a.jpg", b""), ("a.png", b"")], r"member 'a\.png': its sample has 'a\.jpg' already"),
+        ([("a.2.jpg", b""), ("a.2.png", b"")], r"member 'a\.2\.png': its sample has 'a\.2\.jpg' already"),
         ([("a.cls", b"1")], r"member 'a\.cls': there is no image next to it"),
+        ([("a.2.jpg", b""), ("a.cls", b"1")], r"member 'a\.cls': there is no image next to it"),
+        ([("a.2.jpg", b""), ("a.3.cls", b"1")], r"member 'a\.3\.cls': there is no image next to it"),
         ([("a.jpg", b""), ("b.jpg", b""), ("a.cls", b"1")], r"member 'a\.cls': there is no image next"),
         ([("a.jpg", b""), ("a.cls", b"cat")], r"member 'a\.cls': it is no class; .* found 'cat'"),
         ([("a.jpg", b""), ("a.cls", b"")], r"it is no class"),

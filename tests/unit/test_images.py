@@ -1,5 +1,6 @@
 """ImageFolder and ImageDataset: what they find, what they give, and bad input."""
 
+import copy
 import logging
 import os
 import pickle
@@ -76,8 +77,8 @@ def test_attributes_are_torchvisions(root, transform):
     assert dataset.samples == dataset.imgs == found_by_torchvision(root)
     assert dataset.targets.tolist() == [0] * 5 + [1] * 3
     assert len(dataset) == 8
-    assert dataset.fields == (("image" if dataset.transform is None else "index"), "target")
-    assert dataset.image_transform is transform
+    assert dataset.fields == (("image" if dataset.sample_transform is None else "index"), "target")
+    assert dataset.transform is transform
     assert dataset.root == str(root)
 
 
@@ -142,6 +143,184 @@ def test_target_transform(root, transform):
     assert pairs.gather([7, 0])[1].tolist() == [[0, 1], [1, 0]]
     with pytest.raises(SchemaError, match="labels must be numbers"):
         penstock.ImageFolder(root, transform, target_transform=str)
+
+
+def assert_like(dataset, other):
+    """The same samples, however they are asked for, and made in the same way."""
+    assert len(dataset) == len(other)
+    assert dataset.fields == other.fields
+    assert dataset.explain() == other.explain()
+    assert dataset.fingerprint == other.fingerprint
+    expected = [torch.stack(field) for field in zip(*map(tensors, other), strict=True)]
+    for loader in (penstock.DataLoader, torch.utils.data.DataLoader):
+        fields = zip(*loader(dataset, batch_size=3), strict=True)
+        for found, wanted in zip(fields, expected, strict=True):
+            assert torch.equal(torch.cat(found), wanted)
+    assert penstock.DataLoader(dataset, 3)._is_native() == ("in Python" not in other.explain())
+
+
+def tensors(sample):
+    return [torch.as_tensor(field) for field in sample]
+
+
+FLOATS = T.Compose([T.CenterCrop(9), T.ToTensor()])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [FLOATS, SMALL, tenfold, T.Compose([T.Resize((5, 6)), tenfold])],
+    ids=["another", "small", "a function", "with a function"],
+)
+def test_a_transform_may_be_set(root, transform, other, caplog):
+    """torchvision's is an attribute: what is set there, later samples come through."""
+    dataset = penstock.ImageFolder(root, transform)
+    before = dataset.gather([0, 7])
+    flat = penstock.ImageDataset(root / "cat", list(range(5)), transform)
+    part, loader = dataset.subset(range(8)), penstock.DataLoader(dataset, 2)
+    caplog.clear()
+    dataset.transform = flat.transform = other
+    assert dataset.transform is other
+    expected = penstock.ImageFolder(root, other)
+    assert len(caplog.records) == 3 * ("in Python" in expected.explain())
+    assert_like(dataset, expected)
+    assert_like(pickle.loads(pickle.dumps(dataset)), expected)
+    assert_like(flat, penstock.ImageDataset(root / "cat", list(range(5)), other))
+    assert part.transform is other
+    assert_like(part, expected.subset(range(8)))
+    assert torch.equal(torch.cat([images for images, _ in loader]), expected.gather(range(8))[0])
+    dataset.transform = transform
+    assert torch.equal(dataset.gather([0, 7])[0], before[0])
+
+
+def test_no_transform_may_be_set(root, transform):
+    dataset = penstock.ImageFolder(root, transform)
+    dataset.transform = None
+    image, target = dataset[6]
+    assert (dataset.transform, image.mode, image.size, target) == (None, "RGB", (30, 20), 1)
+    assert "there is no transform" in dataset.explain()
+
+
+def test_parts_may_have_transforms_of_their_own(root, transform):
+    """The validation part is not augmented."""
+    dataset = penstock.ImageFolder(root, transform)
+    train, val = penstock.random_split(dataset, [5, 3], seed=0)
+    val.transform = FLOATS
+    assert val.transform is FLOATS
+    assert train.transform is dataset.transform is transform
+    assert torch.equal(train.gather([0, 1])[0], dataset.gather(train.indices[:2])[0])
+    assert_like(val, penstock.ImageFolder(root, FLOATS).subset(val.indices))
+    torchs_train, torchs_val = torch.utils.data.random_split(dataset, [5, 3])
+    torchs_val.dataset = copy.copy(dataset)
+    torchs_val.dataset.transform = FLOATS
+    assert torchs_val[0][0].shape == (3, 9, 9)
+    assert torch.equal(torchs_train[0][0], dataset[torchs_train.indices[0]][0])
+
+
+def test_a_transform_that_cannot_be_is_not_set(root, transform):
+    dataset = penstock.ImageFolder(root, transform)
+    with pytest.raises(ArgumentError, match="a size is 1 pixel or more"):
+        dataset.transform = T.Compose([T.Resize((1 << 30, 1 << 30)), T.ToTensor()])
+    assert dataset.transform is transform
+    assert_like(dataset, penstock.ImageFolder(root, transform))
+
+
+def test_a_target_transform_may_be_set(root, transform):
+    dataset = penstock.ImageFolder(root, transform)
+    part = dataset.subset([7, 0])
+    tenth = dataset.target_transform = lambda number: number * 10 + 1
+    assert dataset.target_transform is tenth
+    assert_like(dataset, penstock.ImageFolder(root, transform, target_transform=tenth))
+    assert part.gather([0, 1])[1].tolist() == [11, 1]
+    assert part.targets.tolist() == [1, 0]
+    with pytest.raises(SchemaError, match="labels must be numbers"):
+        dataset.target_transform = str
+    assert dataset.target_transform is tenth
+    dataset.target_transform = None
+    assert dataset.gather([0, 7])[1].tolist() == [0, 1]
+
+
+def halved(path):
+    with Image.open(path) as image:
+        return image.convert("RGB").reduce(2)
+
+
+def test_a_loader_of_ones_own(root, transform, caplog):
+    """As torchvision's argument, in its place."""
+    dataset = penstock.ImageFolder(str(root), transform, None, halved)
+    assert dataset.loader is halved
+    assert "images are loaded one by one in Python, because loader= opens them" in dataset.explain()
+    assert caplog.messages[-1] == dataset.explain()
+    expected = torch.stack([transform(halved(path)) for path, _ in dataset.samples])
+    for each in (dataset, pickle.loads(pickle.dumps(dataset)), dataset.subset(range(8))):
+        for loader in (penstock.DataLoader, torch.utils.data.DataLoader):
+            images, targets = zip(*loader(each, batch_size=3), strict=True)
+            assert torch.equal(torch.cat(images), expected)
+            assert torch.cat(targets).tolist() == [0] * 5 + [1] * 3
+    dataset.transform = SMALL
+    assert torch.equal(dataset[7][0], SMALL(halved(dataset.samples[7][0])))
+
+
+def test_a_loader_sees_the_paths_of_samples(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    dataset = penstock.ImageFolder("images", loader=lambda path: path)
+    assert list(dataset) == dataset.samples
+    assert dataset.samples[0][0].startswith("images/cat")
+    texts = penstock.ImageFolder(
+        root, loader=os.path.getsize, is_valid_file=lambda path: path.endswith("txt"), allow_empty=True
+    )
+    assert texts[0] == (len("no image"), 0)
+    assert texts.extensions is None
+
+
+def test_without_a_loader_there_is_one(root, transform):
+    """Which subclasses of torchvision's call."""
+    dataset = penstock.ImageFolder(root, transform)
+    assert dataset.extensions == (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+    path = dataset.samples[0][0]
+    with Image.open(path) as image:
+        assert np.array_equal(dataset.loader(path), image.convert("RGB"))
+        gray = pickle.loads(pickle.dumps(penstock.ImageFolder(root, mode="L").loader))(path)
+        assert np.array_equal(gray, image.convert("L"))
+    with pytest.raises(ShardError, match="it cannot be read"):
+        dataset.loader(str(root / "none.png"))
+
+
+def test_torchvisions_loader_is_the_cores(root):
+    def default_loader(path):
+        raise AssertionError
+
+    default_loader.__module__, default_loader.__qualname__ = "torchvision.datasets.folder", "default_loader"
+    dataset = penstock.ImageFolder(root, SMALL, loader=default_loader)
+    assert_like(dataset, penstock.ImageFolder(root, SMALL))
+    assert dataset.loader is default_loader
+
+
+@pytest.mark.parametrize("on_error", ["replace", "skip"])
+def test_what_a_loader_raises_of(root, transform, on_error):
+    def loader(path):
+        if path.endswith("b.JPG"):
+            raise ValueError("no such thing")
+        return halved(path)
+
+    with pytest.raises(
+        (FormatError, SampleError), match=r"b\.JPG: (row 1: )?loader= raised ValueError: no such thing"
+    ):
+        penstock.ImageFolder(root, transform, loader=loader).gather([0, 1])
+    dataset = penstock.ImageFolder(root, transform, loader=loader, on_error=on_error)
+    assert len(dataset.gather(range(8))[0]) == 8
+    assert {os.path.basename(path) for path, _ in dataset.skipped} == {"b.JPG"}
+
+
+def test_a_file_that_a_loader_cannot_read(root, transform):
+    dataset = penstock.ImageFolder(root, transform, loader=halved)
+    os.unlink(root / "cat" / "b.JPG")
+    with pytest.raises((ShardError, SampleError), match=r"b\.JPG: (row 1: )?it cannot be read: No such file"):
+        dataset.gather([0, 1])
+
+
+def test_a_loader_decides_what_an_image_is(root):
+    with pytest.raises(ArgumentError, match="mode=, dtype= and apply_exif_orientation= are not for"):
+        penstock.ImageFolder(root, SMALL, loader=halved, mode="L")
 
 
 def test_is_valid_file(root, transform):

@@ -92,7 +92,7 @@ def opened(path):
 def test_every_kind_under_every_transform(folder, steps):
     transform = T.Compose(steps)
     dataset = penstock.ImageFolder(folder, transform)
-    assert dataset.transform is None, dataset.explain()
+    assert dataset.sample_transform is None, dataset.explain()
     images = dataset.gather(range(len(dataset)))[0]
     wrong = [
         path.rpartition("/")[2]

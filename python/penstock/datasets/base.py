@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
     `gather`, `begin`, `schema` and `targets` stay what the files hold.
     """
 
-    transform: Transform | None
+    transform: Transform | None = None
     _is_overridden: bool = False  # whether a subclass makes the samples: this one, or one it is made of
     _is_of_overridden: bool = False  # whether the latter does
 
@@ -107,7 +108,13 @@ class Dataset(torch.utils.data.Dataset[Any]):
         self._target = target
         self._targets: Rows | None = None
         self._fingerprint: int | None = None
-        self.transform = transform
+        if transform is not None:  # what is a property of a subclass is its own affair
+            self.transform = transform
+
+    @property
+    def sample_transform(self) -> Transform | None:
+        """What is called with each sample, one by one in Python; None: the core alone makes them."""
+        return self.transform
 
     @property
     def table(self) -> Table:
@@ -202,14 +209,16 @@ class Dataset(torch.utils.data.Dataset[Any]):
             return self._sample_of_part(index)
         fields = [field[0] for field in self._table_in(None).rows(self._to_rows([index]))]
         sample = self.table.structure.pack(fields)
-        return sample if self.transform is None else transformed(self.transform, sample, index)
+        transform = self.sample_transform
+        return sample if transform is None else transformed(transform, sample, index)
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """The samples of one batch, for `collate`. Without a transform, nothing is read yet."""
         if self._is_of_overridden:
             return self._samples_of_parts(indices)
-        if self.transform is not None:
-            return self._transformed(self.transform, indices)
+        transform = self.sample_transform
+        if transform is not None:
+            return self._transformed(transform, indices)
         return Samples(self._table_in(None), self._to_rows(plain_indices(indices)), self._begun(indices))
 
     def _batch_of(self, indices: Any) -> Batch:
@@ -262,11 +271,11 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """
         indices = plain_indices(indices)
         rows = self._to_rows(indices)
-        if out is not None and (self.transform is not None or self.table.is_ragged):
-            why = "through a transform" if self.transform else "with rows of different lengths"
+        if out is not None and (self.sample_transform is not None or self.table.is_ragged):
+            why = "through a transform" if self.sample_transform else "with rows of different lengths"
             raise SchemaError(f"out= cannot be filled {why}", hint="Use a dataset without.")
-        if self.transform is not None:
-            return collate(self._transformed(self.transform, indices))
+        if self.sample_transform is not None:
+            return collate(self._transformed(self.sample_transform, indices))
         table = self._table_in(None)
         if out is None:
             return table.batch(rows, pin_memory=pin_memory)
@@ -443,18 +452,31 @@ class Subset(Dataset):
     """
 
     def __init__(self, dataset: Dataset, indices: Any) -> None:
-        super().__init__(dataset.table, target=dataset._target, transform=dataset.transform)
         self.dataset = dataset
+        super().__init__(dataset.table, target=dataset._target)
         self.indices = _core.row_numbers(plain_indices(indices), len(dataset))
         self._rows = np.asarray(dataset._to_rows(self.indices))
         self._made_of([dataset])
 
     @property
     def table(self) -> Table:
-        """See `Dataset`."""
-        if self._table is None:  # it has come out of a pickle, maybe before the whole dataset has
-            self._table = self.dataset.table
-        return self._table
+        """The whole dataset's, which is another one when its transform is set."""
+        return self.dataset.table
+
+    @property
+    def sample_transform(self) -> Transform | None:
+        """See `Dataset`: the whole dataset's."""
+        return self.dataset.sample_transform
+
+    @property
+    def transform(self) -> Any:
+        """The whole dataset's; set, it is that of these samples alone."""
+        return self.dataset.transform
+
+    @transform.setter
+    def transform(self, transform: Any) -> None:
+        self.dataset = copy.copy(self.dataset)
+        self.dataset.transform = transform
 
     def _sample_of_part(self, index: int) -> Sample:
         return self.dataset[int(self.indices[_core.row_numbers([index], len(self))[0]])]
@@ -464,10 +486,7 @@ class Subset(Dataset):
         return self.dataset.__getitems__(self.indices[numbers].tolist())
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_table": None}
-        if self.transform is self.dataset.transform:
-            state.pop("transform", None)  # `__getattr__` finds it: the dataset may have to make it again
-        return state
+        return {**super().__getstate__(), "_table": None}
 
     def __getattr__(self, name: str) -> Any:
         """Attributes of the whole dataset; of those with an entry for each sample, its own entries."""
@@ -528,14 +547,17 @@ class ConcatDataset(Dataset):
     def __init__(self, datasets: Sequence[Dataset]) -> None:
         first = datasets[0]
         for other in datasets[1:]:
-            if other.table.structure != first.table.structure or other.transform != first.transform:
+            if (
+                other.table.structure != first.table.structure
+                or other.sample_transform != first.sample_transform
+            ):
                 raise SchemaError(
                     "the datasets disagree in their fields or transforms",
                     expected=repr(first),
                     actual=repr(other),
                     hint="torch.utils.data.ConcatDataset takes any datasets, sample by sample.",
                 )
-        super().__init__(_joined(datasets), target=first._target, transform=first.transform)
+        super().__init__(_joined(datasets), target=first._target, transform=first.sample_transform)
         self.datasets = list(datasets)
         self._made_of(datasets)
         if any(dataset._rows is not None for dataset in datasets):
@@ -556,15 +578,15 @@ class ConcatDataset(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_table": None}
-        if self.transform is self.datasets[0].transform:
-            del state["transform"]  # the dataset may have to make it again
+        if self.transform is self.datasets[0].sample_transform:
+            state.pop("transform", None)  # the dataset may have to make it again
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._table = _joined(self.datasets)
         if "transform" not in state:
-            self.transform = self.datasets[0].transform
+            self.transform = self.datasets[0].sample_transform
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes next, where samples are drawn at random: as the first dataset's."""

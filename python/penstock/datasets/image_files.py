@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from penstock import _core
 from penstock.datasets.folder import kept
@@ -14,6 +15,7 @@ from penstock.errors import ArgumentError, MissingFileError
 __all__ = [
     "EXTENSIONS",
     "IsValid",
+    "Loader",
     "class_files",
     "files_below",
     "files_named",
@@ -28,6 +30,7 @@ _SECOND_NS = 1_000_000_000
 _CLOCK_NS = 50_000_000  # a file system's clock may lag: a change within this time may not show
 
 IsValid = Callable[[str], bool]
+Loader = Callable[[str], Any]
 
 
 def has_image_name(path: str) -> bool:

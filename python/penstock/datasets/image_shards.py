@@ -87,9 +87,11 @@ def names_in(images: _core.ImageExtents) -> list[str]:
 
 
 def key_of(name: str) -> str:
-    """What webdataset calls a sample: the name up to the first dot of its last part."""
-    folder, stroke, last = name.rpartition("/")
-    return folder + stroke + last.partition(".")[0]
+    """What a sample is called: its image's name up to the last dot.
+
+    That is webdataset's key, but where names have more dots: there it would be that of several images.
+    """
+    return os.path.splitext(name)[0]
 
 
 def keys_of(name: str) -> tuple[str, ...]:

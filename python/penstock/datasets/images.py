@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from multiprocessing import context
 from typing import Any, TypeAlias
 
@@ -19,7 +20,9 @@ from penstock.datasets.decoded import NumberedImages
 from penstock.datasets.epochs import InEpochs
 from penstock.datasets.folder import few, index_from, shared
 from penstock.datasets.image_files import (
+    EXTENSIONS,
     IsValid,
+    Loader,
     class_files,
     files_below,
     files_named,
@@ -33,7 +36,13 @@ from penstock.datasets.image_shards import (
     image_shards,
     without_images,
 )
-from penstock.datasets.images_in_python import ATTEMPTS, InPython, headers_by_pillow
+from penstock.datasets.images_in_python import (
+    ATTEMPTS,
+    InPython,
+    OwnLoader,
+    headers_by_pillow,
+    image_at,
+)
 from penstock.datasets.lowering import Decode, Decoded, Lowered, NotLowered, lowered
 from penstock.errors import ArgumentError, FormatError, MissingFileError, ShardError
 from penstock.pillow import resize_rule
@@ -58,8 +67,15 @@ class _Images(InEpochs):
         labels: Tensor | None,
         transform: Callable[[Any], Any] | None,
         options: ImageOptions,
+        loader: OwnLoader | None = None,
     ) -> None:
-        self.image_transform = transform
+        if loader is not None and not options.are_torchvisions:
+            raise ArgumentError(
+                "mode=, dtype= and apply_exif_orientation= are not for images that loader= opens"
+            )
+        self._own_loader = loader
+        self._image_transform = transform
+        self._slow_path: InPython | None = None
         self.options = options
         self.seed = options.seed
         self._files = files
@@ -74,12 +90,46 @@ class _Images(InEpochs):
         self._why_slow = self._choose()
         self._leave_out_broken()
         self._headers = None
-        table, slow_path = self._built()
-        super().__init__(table, transform=slow_path)
-        if self._why_slow is not None and transform is not None:
-            _log.warning("%s", self.explain())
+        table, self._slow_path = self._built()
+        super().__init__(table)
+        self._warn_if_slow()
 
     # --- how the samples are made -----------------------------------------------------------------------
+
+    @property
+    def transform(self) -> Callable[[Any], Any] | None:
+        """Of images, as given. Set, it is that of all samples from then on, those of subsets too.
+
+        Sums (`a + b`) keep what their parts had. A transform that was changed itself is to be set again.
+        """
+        return self._image_transform
+
+    @transform.setter
+    def transform(self, transform: Callable[[Any], Any] | None) -> None:
+        before = self._image_transform, self._lowered, self._size, self._why_slow
+        self._image_transform = transform
+        try:
+            self._lowered, self._size = None, None
+            self._why_slow = self._choose()
+            self._build_again()
+        except Exception:
+            self._image_transform, self._lowered, self._size, self._why_slow = before
+            raise
+        self._warn_if_slow()
+
+    @property
+    def sample_transform(self) -> InPython | None:
+        """What makes samples one by one in Python; None: the core makes them."""
+        return self._slow_path
+
+    def _build_again(self) -> None:
+        """Of what was found, for another transform or other labels."""
+        self._table, self._slow_path = self._built()
+        self._fingerprint = None
+
+    def _warn_if_slow(self) -> None:
+        if self._why_slow is not None and self._image_transform is not None:
+            _log.warning("%s", self.explain())
 
     def explain(self) -> str:
         """Whether the core makes the samples, or which transform keeps it from that, in one line."""
@@ -87,7 +137,7 @@ class _Images(InEpochs):
             return self._said_of_override()
         if self._why_slow is None:
             return f"{type(self).__name__}: images are decoded and transformed by the core"
-        whole = "decoded by the core and transformed" if self.options.are_torchvisions else "loaded"
+        whole = "decoded by the core and transformed" if self._is_decoded_ahead() else "loaded"
         return f"{type(self).__name__}: images are {whole} one by one in Python, because {self._why_slow}"
 
     def what_helps(self) -> str:
@@ -100,15 +150,21 @@ class _Images(InEpochs):
 
     def _choose(self) -> str | None:
         """Finds what the core is to do, or why it cannot."""
-        if self.image_transform is None:
+        if self._own_loader is not None:
+            return "loader= opens them"
+        if self._image_transform is None:
             return "there is no transform: samples are Pillow images"
         try:
-            plan = lowered(self.image_transform, self.options.decode, self._decoded())
+            plan = lowered(self._image_transform, self.options.decode, self._decoded())
         except NotLowered as why:
             return str(why)
         self._size = _core.ImageSteps(plan.steps).size or self._find_size(plan)
         self._lowered = plan
         return None
+
+    def _is_decoded_ahead(self) -> bool:
+        """Whether the core decodes what Python transforms."""
+        return self.options.are_torchvisions and self._own_loader is None
 
     def _decoded(self) -> Decoded:
         options = self.options
@@ -149,7 +205,7 @@ class _Images(InEpochs):
 
     def _leave_out_broken(self) -> None:
         """With on_error="skip": the files whose header cannot be read."""
-        if self.options.on_error != "skip":
+        if self.options.on_error != "skip" or self._own_loader is not None:
             return
         if self._why_slow is None:
             assert self._lowered is not None
@@ -191,7 +247,12 @@ class _Images(InEpochs):
         column = None if self._labels is None else column_in_memory("target", self._labels)
         if self._lowered is None:
             slow_path = InPython(
-                self._files, self._labels, self.image_transform, self.options, self._python_log
+                self._files,
+                self._labels,
+                self._image_transform,
+                self.options,
+                self._python_log,
+                self._own_loader,
             )
             return self._built_for_python(column), slow_path
         is_replaced = self.options.on_error != "raise"
@@ -202,7 +263,7 @@ class _Images(InEpochs):
         """Numbers of images; with their pixels, where the core decodes them."""
         numbers = column_in_memory("index", torch.arange(self._files.num_files))
         core = _core.Table([numbers, *([] if column is None else [column])])
-        if not self.options.are_torchvisions:
+        if not self._is_decoded_ahead():
             return Table(core, self._structure("index"))
         plain = Lowered()
         images = self._source(plain, self._pipeline(plain, channels_last=True), None, None, False)
@@ -278,9 +339,7 @@ class _Images(InEpochs):
     # --- in another process -----------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_table": None, "_core_log": None}
-        if isinstance(self.transform, InPython):  # which is made anew
-            state["transform"] = None
+        state = {**super().__getstate__(), "_table": None, "_slow_path": None, "_core_log": None}
         state["_files"] = _sent(self._files)
         if self._labels is not None and context.get_spawning_popen() is not None:
             if self._sent_labels is None:  # a copy: torch moves what it sends to shared memory
@@ -292,8 +351,7 @@ class _Images(InEpochs):
         self.__dict__.update(state)
         self._files = _received(state["_files"])
         self._core_log = _core.ImageLog()
-        self._table, slow_path = self._built()
-        self.transform = self.transform or slow_path
+        self._table, self._slow_path = self._built()
 
 
 class ImageFolder(_Images):
@@ -323,6 +381,8 @@ class ImageFolder(_Images):
         root: The folder that holds one folder for each class.
         transform: From a Pillow image to a tensor. Default: none; samples are then Pillow images.
         target_transform: Called with each class's number, once; gives a number, or a tensor. Default: none.
+        loader: Called with an image's path, as `samples` has it, to open it: one Python call a sample.
+            torchvision's own is what the core does. Default: none.
         is_valid_file: Called with each path, instead of going by its ending. Default: none.
         allow_empty: Whether a class may be without images. Default: False.
         mode: What images are before the transform: "RGB", as in torchvision; "L", one channel of luma; or
@@ -339,7 +399,8 @@ class ImageFolder(_Images):
             number of this one, stands in for it, image and target; or "skip": those whose header cannot be
             read are left out from the start (with a warning; every header is read), others are replaced. See
             `skipped`. (Among images of different sizes, one whose header is sound is replaced by one that is
-            no wider and no higher than it; where a thousand tries find none, it raises.) Default: "raise".
+            no wider and no higher than it; where a thousand tries find none, it raises. With `loader`, those
+            that it raises of are replaced, and none is left out.) Default: "raise".
         index: A file to keep what was found in the folder: the next start lists no folder that has not
             changed. Made when it is not there, or when the folder has changed. Default: none.
         channels_last: Samples are (height, width, channels), not (channels, height, width). Of native ones.
@@ -354,7 +415,9 @@ class ImageFolder(_Images):
     Attributes:
         classes: Names of the classes, sorted.
         class_to_idx: From name to number.
-        image_transform: The transform, as given. (`transform` is None where the core does the work.)
+        target_transform: As given. It may be set.
+        extensions: What names of images end with; None: `is_valid_file` decides.
+        transform: The transform, as given. It may be set.
 
     Raises:
         MissingFileError: There is no root, or no class, or a class has no image. (A FileNotFoundError.)
@@ -369,6 +432,7 @@ class ImageFolder(_Images):
         root: str | os.PathLike[str],
         transform: Callable[[Any], Any] | None = None,
         target_transform: Callable[[int], Any] | None = None,
+        loader: Loader | None = None,
         is_valid_file: IsValid | None = None,
         allow_empty: bool = False,
         *,
@@ -384,17 +448,16 @@ class ImageFolder(_Images):
         seed: int = 0,
     ) -> None:
         self.root = os.path.expanduser(os.fspath(root))
-        self.target_transform = target_transform
+        self._target_transform = target_transform
         files = kept_files(class_files, self.root, is_valid_file, index)
         self.classes = sorted(os.fsdecode(name) for name in _core.folders_of_root(files))
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         self._require_images(files, allow_empty)
-        numbers = torch.arange(len(self.classes))
-        if target_transform is not None:
-            numbers = as_tensor([target_transform(i) for i in range(len(self.classes))])
+        self.extensions = EXTENSIONS if is_valid_file is None else None
+        self._loader = loader
         super().__init__(
             files,
-            numbers[torch.from_numpy(self._class_numbers(files))],
+            self._labels_by(target_transform, files),
             transform,
             ImageOptions(
                 mode=mode,
@@ -407,8 +470,14 @@ class ImageFolder(_Images):
                 max_pixels=max_pixels,
                 seed=seed,
             ),
+            None if loader is None or _is_torchvisions(loader) else OwnLoader(loader, self.root),
         )
         self._samples: list[tuple[str, int]] | None = None
+
+    @property
+    def loader(self) -> Loader:
+        """What opens an image by its path: as given, or as Pillow does."""
+        return self._loader or partial(image_at, options=self.options)
 
     @property
     def samples(self) -> list[tuple[str, int]]:
@@ -422,6 +491,25 @@ class ImageFolder(_Images):
     def imgs(self) -> list[tuple[str, int]]:
         """The same as `samples`."""
         return self.samples
+
+    @property
+    def target_transform(self) -> Callable[[int], Any] | None:
+        """Of the numbers of classes, as given. Set, it is called with each class's number, once."""
+        return self._target_transform
+
+    @target_transform.setter
+    def target_transform(self, transform: Callable[[int], Any] | None) -> None:
+        self._labels, self._sent_labels = self._labels_by(transform, self._files), None
+        self._target_transform = transform
+        self._build_again()
+
+    def _labels_by(self, transform: Callable[[int], Any] | None, files: Images) -> Tensor:
+        """What stands in each sample for its class."""
+        numbers = torch.arange(len(self.classes))
+        if transform is not None:
+            numbers = as_tensor([transform(i) for i in range(len(self.classes))])
+        assert isinstance(files, _core.FileIndex)
+        return numbers[torch.from_numpy(self._class_numbers(files))]
 
     def _require_images(self, files: _core.FileIndex, allow_empty: bool) -> None:
         there = {os.fsdecode(name) for name, _ in _core.first_folders(files)}
@@ -449,9 +537,11 @@ class ImageDataset(_Images):
     Transforms, random numbers and what happens to broken files are as in `ImageFolder`.
 
     Tar archives are those of webdataset: members that follow one another and share their path up to the first
-    dot of its last part, the sample's key, are one sample; what ends in `.jpg`, `.png` or another ending of
-    images is its image, `.cls` its class as a number in text. Headers are read once; images are read where
-    they lie.
+    dot of its last part, the sample's key, are one sample; what is `.jpg`, `.png` or another ending of images
+    from that dot on is its image (`x.jpg`; `x.seg.png` beside it is left out), `.cls` its class as a number
+    in text. Where none of them is an image by that, each that ends like one is a sample (`v1.0_x.png`): its
+    key is the name up to the last dot, its class the `.cls` of that key. Headers are read once; images are
+    read where they lie.
 
     Args:
         source: A folder, whose images and those below it are taken, folder by folder and sorted; or a list of
@@ -479,7 +569,7 @@ class ImageDataset(_Images):
     Attributes:
         classes: Of labels that are strings, sorted; of a pack, those it was made of; else none.
         class_to_idx: From these to their numbers.
-        image_transform: The transform, as given. (`transform` is None where the core does the work.)
+        transform: The transform, as given. It may be set.
 
     Raises:
         MissingFileError: There is no such folder or file, or no image in it.
@@ -575,6 +665,12 @@ class ImageDataset(_Images):
                 "this ImageDataset has no class labels: whole numbers or strings, one an image"
             )
         return labels.to(torch.int64).numpy()
+
+
+def _is_torchvisions(loader: Loader) -> bool:
+    """Whether it gives the image that the core decodes."""
+    module, name = (getattr(loader, each, "") for each in ("__module__", "__qualname__"))
+    return module == "torchvision.datasets.folder" and name in ("default_loader", "pil_loader")
 
 
 def _sent(files: Images) -> Any:

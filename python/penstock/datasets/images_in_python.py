@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,38 @@ from penstock.datasets.image_options import ImageOptions
 from penstock.datasets.image_shards import Images
 from penstock.errors import FormatError, ShardError
 
-__all__ = ["ATTEMPTS", "InPython", "headers_by_pillow"]
+__all__ = ["ATTEMPTS", "InPython", "OwnLoader", "headers_by_pillow", "image_at", "opened_image"]
 
 ATTEMPTS = 100
 """To find an image that can stand in for a broken one."""
 
 _MOST_TOLD = 1000
+
+
+@dataclass(frozen=True)
+class OwnLoader:
+    """A user's function that makes an image of a file, called with its path below a root."""
+
+    function: Callable[[str], Any]
+    root: str
+
+    def __call__(self, images: Images, row: int) -> Any:
+        """The image of a row.
+
+        Raises:
+            FormatError: The function raised.
+            ShardError: It could not read a file.
+        """
+        assert isinstance(images, _core.FileIndex)
+        path = os.path.join(self.root, images.ids(np.array([row]), ())[0])
+        try:
+            return self.function(path)
+        except (FormatError, ShardError):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise _unreadable(path, error) from error
+            raise FormatError(f"loader= raised {type(error).__name__}: {error}", path=path) from error
 
 
 class InPython:
@@ -32,6 +59,7 @@ class InPython:
         transform: What is done to each, if anything.
         options: How they are opened.
         log: Where to note path and problem of those that others stand in for.
+        loader: What opens them. Default: Pillow.
     """
 
     def __init__(
@@ -41,6 +69,7 @@ class InPython:
         transform: Callable[[Any], Any] | None,
         options: ImageOptions,
         log: list[tuple[str, str]],
+        loader: OwnLoader | None = None,
     ) -> None:
         self._files = files
         self._labels = labels
@@ -48,6 +77,7 @@ class InPython:
         self._attempts = ATTEMPTS if options.on_error != "raise" else 0
         self._options = options
         self._log = log
+        self._loader = loader
 
     def __call__(self, sample: Any) -> Any:
         """The sample of a row, which is (number, pixels) where the core has decoded it, or the number."""
@@ -78,6 +108,8 @@ class InPython:
         return self._image(other), other
 
     def _image(self, row: int) -> Any:
+        if self._loader is not None:
+            return self._loader(self._files, row)
         return _by_pillow(self._files, row, self._options.max_pixels, self._options)
 
 
@@ -85,7 +117,7 @@ def _of_pixels(pixels: Tensor, images: Images, row: int, max_pixels: int) -> Any
     """The image that `_by_pillow` gives, of pixels that the core has decoded, shape (height, width, 3)."""
     from PIL import Image
 
-    _, _, opened = _opened(images, row, max_pixels)
+    _, _, opened = opened_image(images, row, max_pixels)
     with opened() as file, Image.open(file) as header:
         if "transparency" in header.info:  # which becomes something else as the image becomes RGB
             return header.convert("RGB")
@@ -101,9 +133,17 @@ def _by_pillow(images: Images, row: int, max_pixels: int, options: ImageOptions 
         FormatError: It is no image, or a broken one.
         ShardError: It cannot be read.
     """
+    return _decoded_by_pillow(*opened_image(images, row, max_pixels), options)
+
+
+def image_at(path: str, options: ImageOptions) -> Any:
+    """The same of a file by its path."""
+    return _decoded_by_pillow(path, "", lambda: open(path, "rb"), options)
+
+
+def _decoded_by_pillow(path: str, part: str, opened: Callable[[], Any], options: ImageOptions | None) -> Any:
     from PIL import Image
 
-    path, part, opened = _opened(images, row, max_pixels)
     try:
         with opened() as file:
             try:
@@ -117,7 +157,11 @@ def _by_pillow(images: Images, row: int, max_pixels: int, options: ImageOptions 
     except (FormatError, ShardError):
         raise
     except OSError as error:
-        raise ShardError(f"it cannot be read: {error.strerror}", path=path, errno=error.errno) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: OSError) -> ShardError:
+    return ShardError(f"it cannot be read: {error.strerror}", path=path, errno=error.errno)
 
 
 def _converted(image: Any, options: ImageOptions) -> Any:
@@ -135,7 +179,7 @@ def _converted(image: Any, options: ImageOptions) -> Any:
     return image.convert(options.mode)
 
 
-def _opened(images: Images, row: int, max_pixels: int) -> tuple[str, str, Callable[[], Any]]:
+def opened_image(images: Images, row: int, max_pixels: int) -> tuple[str, str, Callable[[], Any]]:
     """Path of an image's file, what it is called in there, for a message, and what opens it."""
     if isinstance(images, _core.FileIndex):
         name = images.ids(np.array([row]), ())[0]

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from penstock.transforms import border_of, changes_of
+from penstock.transforms import border_of, changes_of, numbers_of
 
 __all__ = ["Decode", "Decoded", "Lowered", "NotLowered", "lowered", "lowered_for_rows", "takes_images"]
 
@@ -336,7 +336,7 @@ class _Lowering:
     def normalize(self, it: Any) -> None:
         if self.stage != "floats":
             raise NotLowered("it is not for float32 just once")
-        mean, std = ([float(each) for each in numbers] for numbers in (it.mean, it.std))
+        mean, std = numbers_of(it.mean), numbers_of(it.std)
         channels = self.result.channels
         mean, std = (each * channels if len(each) == 1 else each for each in (mean, std))
         if len(mean) != channels or len(std) != channels or not all(each > 0 for each in std):
@@ -369,11 +369,6 @@ class _RowLowering(_Lowering):
         if self.stage != "tensor" or type(it).__name__ == "PILToTensor":
             raise NotLowered("the row is a tensor already")
         self.result.has_channels = True
-
-    def normalize(self, it: Any) -> None:
-        if not self.result.has_channels:
-            raise NotLowered("rows of two dimensions have no channels: ToTensor() gives them one")
-        super().normalize(it)
 
 
 def _two(size: Any) -> tuple[int, int]:

@@ -27,6 +27,7 @@ __all__ = ["Archives", "kept_archives", "read_archives"]
 _ARCHIVES_AT_ONCE = 64
 _ARRAYS = ("rows", "name_ends", "offsets", "sizes", "labels", "has_labels")
 _INDEX = b"penstock tar index 1"
+_RULE = 2  # of what is a sample: an index by another is made anew
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def _identity(path: str) -> tuple[int, int, int, int]:
 
 def _recipe(paths: Sequence[str], stamps: Sequence[tuple[int, ...]]) -> bytes:
     """Of which archives, as they were, and what was looked for in them."""
-    return json.dumps([EXTENSIONS, list(paths), stamps]).encode()
+    return json.dumps([_RULE, EXTENSIONS, list(paths), stamps]).encode()
 
 
 def _bytes(content: bytes) -> npt.NDArray[np.uint8]:

@@ -55,7 +55,7 @@ class DatasetSource:
     """The samples of a dataset, as they come in batches."""
 
     def __init__(self, dataset: Dataset) -> None:
-        if dataset.transform is not None or dataset.table.is_random:
+        if dataset.sample_transform is not None or dataset.table.is_random:
             raise SchemaError(
                 "a dataset with a transform cannot be packed", hint="Pack it without, and open it with one."
             )
