@@ -16,8 +16,6 @@
 namespace penstock {
 namespace {
 
-constexpr std::int64_t kLongestSide = std::int64_t{1} << 24U;
-
 /// Which dimension of a row is which; channels may be none.
 struct Dimensions {
   std::size_t height;

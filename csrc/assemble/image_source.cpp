@@ -48,10 +48,7 @@ PixelView bordered(const PixelView& pixels, const Rect& place, ImagePlan::Size s
   return all;
 }
 
-/// "224 x 224".
-std::string size_text(ImagePlan::Size size) {
-  return std::to_string(size.width) + " x " + std::to_string(size.height);
-}
+std::string size_text(ImagePlan::Size size) { return penstock::size_text(size.width, size.height); }
 
 std::string samples_text(const ImageSource::Parts& parts) {
   return parts.size ? size_text(*parts.size) : "images of any size";

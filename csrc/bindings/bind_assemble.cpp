@@ -60,8 +60,6 @@ void gather_into(const Table& table, const py::object& indices, const std::vecto
   gather_unlocked(table, rows, outs.addresses());
 }
 
-using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
-
 void will_need(const Table& table, const Int64Array& first, const Int64Array& count) {
   if (first.ndim() != 1 || first.size() != count.size()) throw py::value_error("one count per first row");
   const std::vector<std::int64_t> begins = vector_of(first);

@@ -28,14 +28,7 @@ namespace py = pybind11;
 namespace penstock {
 namespace {
 
-using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 using Names = std::vector<std::string>;  // bytes or str; paths are bytes
-
-Strings strings_of(const Names& names) {
-  Strings strings;
-  for (const std::string& name : names) strings.add(name);
-  return strings;
-}
 
 // --- making an index -------------------------------------------------------------------------------------
 
@@ -106,20 +99,15 @@ std::shared_ptr<FileIndex> index_from_bytes(const py::bytes& bytes) {
 
 /// Names as text, each without the first of the suffixes that it ends with; of some files, or of all.
 py::list ids_of(const FileIndex& index, const std::optional<Int64Array>& files, const Names& suffixes) {
-  const std::int64_t count = files ? files->size() : index.num_files();
-  py::list ids(static_cast<py::ssize_t>(count));
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t file = files ? files->data()[i] : i;
-    if (file < 0 || file >= index.num_files()) throw py::index_error();
+  return texts_of(files, index.num_files(), [&](std::int64_t file) {
     std::string_view name = index.name(file);
     for (const std::string& suffix : suffixes) {
       if (!name.ends_with(suffix)) continue;
       name.remove_suffix(suffix.size());
       break;
     }
-    PyList_SET_ITEM(ids.ptr(), static_cast<py::ssize_t>(i), text_of(name).release().ptr());
-  }
-  return ids;
+    return name;
+  });
 }
 
 bool all_end_with(const FileIndex& index, const std::string& suffix) {

@@ -29,16 +29,9 @@ namespace py = pybind11;
 namespace penstock {
 namespace {
 
-using Int64Array = py::array_t<std::int64_t>;
 using Names = std::vector<std::string>;
 
 // --- the files -------------------------------------------------------------------------------------------
-
-Strings strings_of(const Names& names) {
-  Strings strings;
-  for (const std::string& name : names) strings.add(name);
-  return strings;
-}
 
 /// An index that knows names alone: the one field that it must have is empty.
 std::shared_ptr<FileIndex> index_of_names(const std::string& root, const std::string& recipe,
@@ -103,7 +96,7 @@ py::tuple image_sizes(const AnyImages& any, const ImagePipeline& pipeline,
   const std::shared_ptr<const EncodedImages> images = images_of(any);
   const std::int64_t count = std::min(first.value_or(images->num_rows()), images->num_rows());
   if (count < 0) throw py::value_error("a negative number of files");
-  Int64Array sizes({static_cast<py::ssize_t>(count), py::ssize_t{2}});
+  py::array_t<std::int64_t> sizes({static_cast<py::ssize_t>(count), py::ssize_t{2}});
   auto* const out = sizes.mutable_data();
   std::vector<std::string> problems(static_cast<std::size_t>(count));
   {

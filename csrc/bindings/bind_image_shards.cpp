@@ -26,8 +26,6 @@ namespace py = pybind11;
 namespace penstock {
 namespace {
 
-using Int64Array = py::array_t<std::int64_t, py::array::c_style>;
-
 /// Device, inode, size, time of change in ns.
 using Identity = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::int64_t>;
 
@@ -145,14 +143,7 @@ py::list shards_of(const Column& column) {
 /// Paths as text, of some images or of all.
 py::list ids_of(const ImageExtents& images, const std::optional<Int64Array>& rows,
                 const std::vector<std::string>& /*suffixes*/) {
-  const std::int64_t count = rows ? rows->size() : images.num_rows();
-  py::list ids(static_cast<py::ssize_t>(count));
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t row = rows ? rows->data()[i] : i;
-    if (row < 0 || row >= images.num_rows()) throw py::index_error();
-    PyList_SET_ITEM(ids.ptr(), static_cast<py::ssize_t>(i), text_of(images.path(row)).release().ptr());
-  }
-  return ids;
+  return texts_of(rows, images.num_rows(), [&](std::int64_t row) { return images.path(row); });
 }
 
 /// Path of its file, and name in there.

@@ -23,7 +23,6 @@ namespace py = pybind11;
 namespace penstock {
 namespace {
 
-using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 using Float64Array = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
 /// A new array of `count` numbers, filled without the GIL.

@@ -33,8 +33,10 @@ class Rows {
   std::size_t size_ = 0;
 };
 
-/// A copy of what an array holds. What is checked and then used must be ours: others may write to the array in
-/// between, as they may without the GIL.
+using Int64Array = pybind11::array_t<std::int64_t, pybind11::array::c_style | pybind11::array::forcecast>;
+
+/// A copy of what an array holds. What is checked and then used must be ours: others may write to the array
+/// in between, as they may without the GIL.
 template <typename T, int kFlags>
 [[nodiscard]] std::vector<T> vector_of(const pybind11::array_t<T, kFlags>& array) {
   static_assert((kFlags & pybind11::array::c_style) != 0);

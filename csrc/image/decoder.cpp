@@ -8,7 +8,7 @@ void require_pixels(std::int64_t width, std::int64_t height, std::int64_t max_pi
   if (width <= max_pixels / height) return;
   throw format_error("this image is too large")
       .needed(std::to_string(max_pixels) + " pixels or fewer")
-      .found(std::to_string(width) + " x " + std::to_string(height))
+      .found(size_text(width, height))
       .hint("Raise max_pixels if you trust where the file comes from.");
 }
 

@@ -8,6 +8,10 @@
 #include "base/bytes.h"
 #include "image/pixels.h"
 
+/// What a macro stands for, as a text: a library's version.
+#define PENSTOCK_VALUE_TEXT(macro) PENSTOCK_TEXT_OF(macro)
+#define PENSTOCK_TEXT_OF(value) #value
+
 namespace penstock {
 
 enum class ImageFormat : std::uint8_t { kJpeg, kPng, kOther };

@@ -25,10 +25,6 @@ bool is_inside(float begin, float end, std::int32_t size) noexcept {  // false w
   return begin >= 0 && begin < end && end <= static_cast<float>(size);
 }
 
-std::string size_text(std::int64_t width, std::int64_t height) {
-  return std::to_string(width) + " x " + std::to_string(height);
-}
-
 /// One pass, or none where every output pixel is an input pixel.
 class Pass {
  public:

@@ -100,13 +100,6 @@ class Reader {
   std::string_view text_;
 };
 
-std::int64_t bytes_of_array(DType dtype, const std::vector<std::int64_t>& shape) {
-  const auto strides = contiguous_strides(shape, item_bytes(dtype));
-  const auto bytes = strides ? spanned_bytes(shape, *strides, item_bytes(dtype)) : std::nullopt;
-  if (!bytes) throw damaged("an impossible shape");
-  return static_cast<std::int64_t>(*bytes);
-}
-
 std::vector<FileField> fields_from(std::string_view text, std::uint64_t count) {
   constexpr std::uint64_t kMostDims = 64;
   Reader reader(text);
@@ -124,7 +117,9 @@ std::vector<FileField> fields_from(std::string_view text, std::uint64_t count) {
       if (field.shape.back() < 0) throw damaged("a negative length");
     }
     field.is_ragged = reader.number() != 0;
-    field.bytes = bytes_of_array(field.dtype, field.shape);
+    const auto bytes = bytes_of_array(field.dtype, field.shape);
+    if (!bytes) throw damaged("an impossible shape");
+    field.bytes = *bytes;
     fields.push_back(std::move(field));
   }
   return fields;
@@ -214,6 +209,13 @@ void write_fully(const std::string& path, int descriptor, Bytes bytes) {
 ForkSafeMutex& sharing = *new ForkSafeMutex;
 
 }  // namespace
+
+std::optional<std::int64_t> bytes_of_array(DType dtype, const std::vector<std::int64_t>& shape) {
+  const auto strides = contiguous_strides(shape, item_bytes(dtype));
+  const auto bytes = strides ? spanned_bytes(shape, *strides, item_bytes(dtype)) : std::nullopt;
+  if (!bytes) return std::nullopt;
+  return static_cast<std::int64_t>(*bytes);
+}
 
 std::shared_ptr<FileIndex> FileIndex::make(const Parts& parts) {
   const std::string fields = fields_text(parts.fields);

@@ -28,6 +28,9 @@ struct FileField {
   friend bool operator==(const FileField&, const FileField&) = default;
 };
 
+/// What an array takes; nothing when that does not fit in 63 bits, or a length is negative.
+[[nodiscard]] std::optional<std::int64_t> bytes_of_array(DType dtype, const std::vector<std::int64_t>& shape);
+
 /// What tells that a file is the one whose header was read.
 struct FileStamp {
   std::uint64_t size = 0;

@@ -134,6 +134,12 @@ std::string_view Strings::operator[](std::size_t i) const noexcept {
   return std::string_view(text_).substr(begin, ends_[i] - begin);
 }
 
+Strings strings_of(std::span<const std::string> all) {
+  Strings strings;
+  for (const std::string& each : all) strings.add(each);
+  return strings;
+}
+
 Folder list_folder(const std::string& root, std::span<const std::string> suffixes) {
   Walk walk(root, suffixes);
   walk.visit("");
