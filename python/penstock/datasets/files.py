@@ -18,6 +18,7 @@ from penstock import _core
 from penstock.collate import Transform
 from penstock.datasets.base import Dataset, Rows
 from penstock.datasets.folder import Folder, Ids, few, index_from, missing_files, raise_failures, shared
+from penstock.datasets.left_out import warn_of_left_out
 from penstock.datasets.shards import SUFFIXES, Raw, distinct
 from penstock.errors import ArgumentError, SchemaError
 from penstock.samplers.base import at_least
@@ -38,7 +39,8 @@ class FileDataset(Dataset):
     `.npy`, `.npz`, `.pt`/`.pth`, `.safetensors`, raw binary. A sample is a tensor when files hold one array,
     a tuple or a dict when they hold several; with `labels` it is (that, label). Arrays must agree in dtype
     and shape over all files; or they are sequences, which differ in their first dimension and become batches
-    as in `RaggedDataset`.
+    as in `RaggedDataset`. Values of `.pt` files that are no tensors are in no sample, as in `ShardDataset`;
+    the warning comes when headers are read.
 
     Headers are read when it is made, by all threads, or not at all with an `index` file. Paths lie in one
     piece of memory, some 50 bytes a file, which worker processes share; nothing is kept per file in Python.
@@ -192,6 +194,7 @@ class FileDataset(Dataset):
         if failures and (on_error == "raise" or any(code in _NOT_THE_FILES for _, _, code, _ in failures)):
             raise_failures(indexer, failures)
         index = indexer.finish()
+        warn_of_left_out(indexer.left_out)
         if failures:
             self.skipped = [(os.fsdecode(path), problem) for _, path, _, problem in failures]
             warnings.warn(

@@ -15,6 +15,7 @@ import numpy as np
 
 from penstock import _core
 from penstock.datasets.base import Rows
+from penstock.datasets.left_out import warn_of_left_out
 from penstock.datasets.shards import SUFFIXES, Raw
 from penstock.errors import ArgumentError, FormatError, SchemaError, ShardError
 from penstock.progress import steps
@@ -130,6 +131,7 @@ class Folder:
         if failures:
             raise_failures(indexer, failures)
         index = indexer.finish()
+        warn_of_left_out(indexer.left_out)
         if known is not None and index.same_files_as(known) and not (index.is_settled > known.is_settled):
             return known
         try:

@@ -17,6 +17,7 @@ from torch import Tensor
 from penstock import _core
 from penstock.collate import Transform
 from penstock.datasets.base import TARGET_NAMES, Dataset, Rows, require_tensors
+from penstock.datasets.left_out import is_left_out, warn_of_left_out
 from penstock.datasets.shards import Paths, distinct, resolve_paths
 from penstock.errors import SchemaError
 from penstock.table import Structure, Table, column_in_memory, require_alike
@@ -38,7 +39,7 @@ class RaggedDataset(Dataset):
     what a batch is.
 
     A sample is a tensor, shape (length, *value_shape); with a mapping a dict of such, or a tuple in the order
-    of `fields`.
+    of `fields`. Values of `.pt` files that are no tensors are in no sample, as in `ShardDataset`.
 
     Args:
         values: A path, a folder, a glob pattern or a list of paths, as in `ShardDataset`; a tensor or array,
@@ -75,12 +76,15 @@ class RaggedDataset(Dataset):
             raise SchemaError("lengths= and offsets= say the same: give one of them")
         if isinstance(values, Mapping):
             structure = _structure(values, fields)
-            asked = _asked_of_mapping(structure.names, values, lengths, offsets, target)
+            asked = _asked_of_mapping(structure.names, values, lengths, offsets, target, fields is not None)
         else:
             if fields is not None and not isinstance(fields, str):
                 raise SchemaError("values= holds one field: its name is a str", actual=repr(fields))
             structure = Structure("tensor", (fields or _VALUES,))
-            asked = [_Asked(structure.names[0], values, lengths, offsets, is_named=fields is not None)]
+            is_named = fields is not None
+            asked = [
+                _Asked(structure.names[0], values, lengths, offsets, is_named=is_named, is_chosen=is_named)
+            ]
         self._set_parts([_opened(field) for field in asked], structure, target, transform)
 
     def _set_parts(
@@ -127,6 +131,8 @@ class _Asked:
     offsets: Any = None
     is_fixed: bool = False
     is_named: bool = True  # so that files must hold an array of that name
+    is_mapped: bool = False  # so that an array of that name, if files hold one, is what was meant
+    is_chosen: bool = True  # by fields=, so that other things in its files are not wanted
 
     @property
     def is_told_apart(self) -> bool:
@@ -148,7 +154,12 @@ def _require_known(argument: str, name: str, values: Mapping[str, Any]) -> None:
 
 
 def _asked_of_mapping(
-    names: Sequence[str], values: Mapping[str, Any], lengths: Any, offsets: Any, target: str | None
+    names: Sequence[str],
+    values: Mapping[str, Any],
+    lengths: Any,
+    offsets: Any,
+    target: str | None,
+    is_chosen: bool,
 ) -> list[_Asked]:
     argument, numbers = ("lengths", lengths) if offsets is None else ("offsets", offsets)
     if isinstance(numbers, Mapping):
@@ -160,7 +171,15 @@ def _asked_of_mapping(
         fixed = {name for name in names if (name in TARGET_NAMES if target is None else name == target)}
         given = {name: None if name in fixed else numbers for name in names}
     return [
-        _Asked(name, values[name], is_fixed=name in fixed, **{argument: given[name]}, is_named=False)
+        _Asked(
+            name,
+            values[name],
+            is_fixed=name in fixed,
+            **{argument: given[name]},
+            is_named=False,
+            is_mapped=True,
+            is_chosen=is_chosen,
+        )
         for name in names
     ]
 
@@ -262,13 +281,15 @@ def _in_files(field: _Asked) -> _core.Column | _core.RaggedSource:
         files.require_all_usable()
         if files.container != "mapping" or len(files.names) == 1:
             if _array_of(files, field) not in files.names and files.container != "sequence":
-                raise SchemaError("there is no such array", path=paths[0], actual=repr(files.names))
+                files.column(field.name, field.name)  # says that there is none, or what it is
             values = files.values(field.name)
+            _warn_of_left_out(files, field)
             return _core.RaggedSource.from_lengths(values, values.rows_per_shard)
         field = _with_arrays_beside(field, paths, files.names)
     files = _core.FileSet(encoded)
     files.require_all_usable()
     column = files.column(_array_of(files, field), field.name)
+    _warn_of_left_out(files, field)
     if field.is_fixed:
         return column
     if field.lengths is not None:
@@ -276,9 +297,15 @@ def _in_files(field: _Asked) -> _core.Column | _core.RaggedSource:
     return _core.RaggedSource.from_offsets(column, _offsets_of(column, field.offsets))
 
 
+def _warn_of_left_out(files: _core.FileSet, field: _Asked) -> None:
+    if not (field.is_chosen or (field.is_mapped and field.name in files.names)):
+        warn_of_left_out(files.left_out)
+
+
 def _array_of(files: _core.FileSet, field: _Asked) -> str:
     """What the files call it: any name, where they hold one array and nobody has asked for a name."""
     lone = len(files.names) == 1 and (files.container == "array" or not field.is_named)
+    lone = lone and not is_left_out(field.name, files.left_out)
     return files.names[0] if lone else field.name
 
 

@@ -15,6 +15,7 @@ import torch
 from penstock import _core
 from penstock.collate import Transform
 from penstock.datasets.array_images import ArrayDataset, FieldTransforms
+from penstock.datasets.left_out import is_left_out, warn_of_left_out
 from penstock.errors import FormatError, SchemaError
 from penstock.table import Structure, Table
 
@@ -51,7 +52,8 @@ class ShardDataset(ArrayDataset):
     """Samples that are rows of arrays in files: `.npy`, `.npz`, `.pt`/`.pth`, `.safetensors`, raw binary.
 
     Only headers are read when it is made. Rows are numbered through all files, in their order; files may
-    differ in length, and be of different formats.
+    differ in length, and be of different formats. Values of `.pt` files that are no tensors are in no sample:
+    unless `fields` chooses, a warning names them, but for None and empty containers.
 
     A sample is a tensor when files hold one array, a tuple when they are `.pt` files of a tuple or list,
     a dict when they hold named arrays or `source` is a mapping. `fields` chooses.
@@ -145,7 +147,10 @@ def _open_files(
     if fields is None:
         files.require_all_usable()
     structure = _structure(files, fields)
-    return files.columns(structure.names), structure
+    columns = files.columns(structure.names)
+    if fields is None:
+        warn_of_left_out(files.left_out)
+    return columns, structure
 
 
 def _structure(files: _core.FileSet, fields: str | Sequence[str] | None) -> Structure:
@@ -174,12 +179,17 @@ def _open_mapping(
         raise SchemaError(
             "fields= names what source= does not", expected=f"one of {list(source)}", actual=repr(missing[0])
         )
-    return [_column_of(name, source[name], raw) for name in structure.names], structure
+    return [_column_of(name, source[name], raw, fields is not None) for name in structure.names], structure
 
 
-def _column_of(name: str, paths: Paths, raw: Raw | None) -> _core.Column:
+def _column_of(name: str, paths: Paths, raw: Raw | None, is_chosen: bool) -> _core.Column:
     files = _file_set(paths, raw)
-    return files.column(files.names[0] if len(files.names) == 1 else name, name)
+    left_out = files.left_out
+    is_lone = len(files.names) == 1 and not is_left_out(name, left_out)
+    column = files.column(files.names[0] if is_lone else name, name)
+    if not is_chosen and name not in files.names:  # else that array was asked for, and nothing beside it
+        warn_of_left_out(left_out)
+    return column
 
 
 def distinct(names: Iterable[str]) -> tuple[str, ...]:
