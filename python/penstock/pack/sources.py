@@ -58,6 +58,7 @@ class DatasetSource:
             raise SchemaError(
                 "a dataset with a transform cannot be packed", hint="Pack it without, and open it with one."
             )
+        _require_fixed(dataset)
         self.dataset = dataset
         self.sizes = None
         self.ids = _ids_of(dataset)
@@ -180,6 +181,25 @@ def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
             expected=" or ".join(map(repr, choices)),
             actual=repr(value),
         )
+
+
+def _require_fixed(dataset: Dataset) -> None:
+    """See that all rows of a field have one shape: a pack has no place for their lengths."""
+    for field in dataset.table.fields:
+        if field.is_image and field.is_ragged:
+            raise SchemaError(
+                "images of different sizes cannot be packed as pixels",
+                field=field.name,
+                hint='Pack their files, as they are: pack(folder, ..., kind="images").',
+            )
+        if field.is_ragged:
+            raise SchemaError(
+                "rows of different lengths cannot be packed",
+                field=field.name,
+                expected="rows of one shape",
+                hint="Open them as they are, with RaggedDataset or FileDataset(index=); or save them end to "
+                "end, beside their lengths, for RaggedDataset(values, lengths=lengths).",
+            )
 
 
 def _kind_of_sample(batch: Any) -> str:
