@@ -638,3 +638,47 @@ def test_no_warning_without_cause():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(flat(ours(StreamDataset(numbers, length=ROWS)))) == ROWS
+
+
+# --- chunks of subclasses --------------------------------------------------------------------------------
+
+
+class Named(torch.Tensor):
+    pass
+
+
+def chunk_of(kind, tmp_path, first, count):
+    array = np.arange(first, first + count, dtype=np.float32)
+    if kind == "memmap":
+        np.save(tmp_path / f"{first}.npy", array)
+        return np.load(tmp_path / f"{first}.npy", mmap_mode="r")
+    return {
+        "array": lambda: array,
+        "own": lambda: torch.from_numpy(array).as_subclass(Named),
+        "matrix": lambda: np.asmatrix(array).T,
+    }[kind]()
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("options", [{}, {"shuffle_buffer": 3, "seed": 0}], ids=["in order", "shuffled"])
+@pytest.mark.parametrize(
+    "kinds", [("memmap",) * 3, ("own",) * 3, ("matrix",) * 3, ("array", "memmap", "array")]
+)
+def test_chunks_may_be_of_subclasses(tmp_path, kinds, options):
+    chunks = [
+        {"x": chunk_of(kind, tmp_path, first, 7), "y": (np.arange(first, first + 7),)}
+        for kind, first in zip(kinds, (0, 7, 14), strict=True)
+    ]
+    batches = list(penstock.DataLoader(StreamDataset(chunks, batched=True, **options), batch_size=5))
+    assert [type(batch["x"]) for batch in batches] == [torch.Tensor] * 5
+    rows = torch.cat([batch["x"] for batch in batches]).flatten()
+    assert sorted(rows.tolist()) == list(map(float, range(21)))
+    assert rows.tolist() == torch.cat([batch["y"][0] for batch in batches]).tolist()
+    samples = [sample["x"] for sample in StreamDataset(chunks, batched=True)]
+    assert not any(isinstance(sample, (np.memmap, np.matrix, Named)) for sample in samples)
+
+
+def test_masked_chunks_are_refused_for_their_mask_would_be_lost():
+    chunks = [np.ma.masked_array(np.zeros(4), mask=[0, 1, 0, 0])]
+    with pytest.raises(penstock.SchemaError, match="MaskedArray"):
+        next(iter(StreamDataset(chunks, batched=True)))
