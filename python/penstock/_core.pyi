@@ -298,7 +298,11 @@ def concatenate_rows(chunks: list[Any] | tuple[Any, ...], begin: int, out: _Caps
 def arrange_rows(
     values: Sequence[Any], layout: tuple[bool, bool, bool, bool, int | None, int], padding: bytes
 ) -> tuple[_Capsule, _Int64] | None: ...
-def stack_numbers(values: list[Any] | tuple[Any, ...], out: _Capsule) -> int: ...  # likewise
+def stack_numbers(  # likewise
+    values: list[Any] | tuple[Any, ...],
+    kind: str,  # "float" (ints too), "int" or "bool"
+    out: _Capsule,
+) -> int: ...
 def columns(samples: list[Any] | tuple[Any, ...]) -> list[tuple[Any, ...]] | None: ...
 def sort_by_label(
     samples: list[Any], key: Any, lists: dict[Any, list[Any]]

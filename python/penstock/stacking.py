@@ -30,7 +30,8 @@ class Stacker:
 
     Numpy arrays, tensors, numbers, strings, and tuples, lists and dicts of them are stacked here; anything
     else goes to `default_collate`. Where that would quietly make another dtype of a batch in which they
-    differ, this raises; so it does when a later batch has another dtype or structure.
+    differ, this raises; so it does when a later batch has another dtype or structure. Where a float came
+    first, ints are floats too, in later batches as well.
 
     Args:
         pin_memory: Make tensors in pinned memory when there is an accelerator. Default: False.
@@ -130,13 +131,17 @@ class Stacker:
         return out
 
     def _numbers(self, values: Values, kind: type, field: str) -> Any:
+        if kind is int and self._known.get(field) == (float, None):
+            kind = float  # floats that happen to be whole, as JSON has them
         self._require_known(field, (kind, None))
         if kind in _NUMBERS:
             out = self._room(_NUMBERS[kind], (len(values),))
-            if out is not None and _core.stack_numbers(values, _capsule(out)) == len(values):
+            if out is not None and _core.stack_numbers(values, kind.__name__, _capsule(out)) == len(values):
                 self.bytes += out.nbytes
                 return out
-        self._require_one_type(values, field)
+        # Where floats are wanted, ints are not what is wrong.
+        floats = [0.0 if type(each) is int else each for each in values] if kind is float else values
+        self._require_one_type(floats, field)
         if _torch_dtype(np.dtype(kind)) is None or kind in _NUMBERS:  # torch has its own words for it
             return self._others(values, field)
         tensor = torch.from_numpy(np.array(values))
@@ -275,7 +280,7 @@ def chunk_rows(chunk: Any) -> int:
     raise SchemaError(
         "this is no chunk of rows",
         expected="arrays or tensors whose first dimension is the batch, alone or in a tuple, list or dict",
-        actual=f"{kind.__name__} of no rows" if kind in (np.ndarray, Tensor) else kind.__name__,
+        actual=f"{kind.__name__} of no rows" if _is_array(chunk) else kind.__name__,
     )
 
 

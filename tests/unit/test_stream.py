@@ -682,3 +682,46 @@ def test_masked_chunks_are_refused_for_their_mask_would_be_lost():
     chunks = [np.ma.masked_array(np.zeros(4), mask=[0, 1, 0, 0])]
     with pytest.raises(penstock.SchemaError, match="MaskedArray"):
         next(iter(StreamDataset(chunks, batched=True)))
+
+
+# --- floats that happen to be whole ----------------------------------------------------------------------
+
+
+def scores(values, batch_size):
+    stream = StreamDataset([{"score": value} for value in values])
+    return [batch["score"] for batch in penstock.DataLoader(stream, batch_size=batch_size)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 6])
+def test_whole_numbers_among_floats_are_floats(batch_size):
+    values = [0.5, 1, -(2**40), 2**70, 1, 2.5]
+    batches = scores(values, batch_size)
+    assert [batch.dtype for batch in batches] == [torch.float64] * len(batches)
+    assert torch.cat(batches).tolist() == list(map(float, values))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize(
+    ("values", "row", "said"),
+    [
+        ([1, 2, 0.5], 2, r"as before, int, found float"),
+        ([0.5, 1, True], 2, r"as before, float, found bool"),
+        ([0.5, np.float32(1), 1], 1, r"as before, float, found float32"),
+    ],
+)
+def test_but_not_the_other_way_round_nor_bools(values, row, said, batch_size):
+    with pytest.raises(SchemaError, match=said) as caught:
+        scores(values, batch_size)
+    assert caught.value.row == row
+    assert caught.value.field == "score"
+
+
+def test_where_floats_are_wanted_an_int_is_not_what_is_wrong():
+    with pytest.raises(SchemaError, match="as before, float, found str") as caught:
+        scores([0.5, 1, "x"], 3)
+    assert caught.value.row == 2
+
+
+def test_an_int_beyond_every_float_is_no_float():
+    with pytest.raises((OverflowError, RuntimeError)):
+        scores([0.5, 10**400], 2)
