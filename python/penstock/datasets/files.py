@@ -18,6 +18,7 @@ from penstock import _core
 from penstock.collate import Transform
 from penstock.datasets.base import Dataset, Rows
 from penstock.datasets.folder import Folder, Ids, few, index_from, missing_files, raise_failures, shared
+from penstock.datasets.label_tensors import label_tensor
 from penstock.datasets.left_out import warn_of_left_out
 from penstock.datasets.shards import SUFFIXES, Raw, distinct
 from penstock.errors import ArgumentError, SchemaError
@@ -51,8 +52,9 @@ class FileDataset(Dataset):
         root: The folder.
         ids: Which files, in this order: paths below the root, without the suffix. Default: every data file in
             the folder and those below it, sorted; what begins with a dot is left out.
-        labels: A mapping from id to label, or a sequence or tensor with one for every id, or a function of
-            the file's path. Numbers. Default: none.
+        labels: A mapping from id to label, or a sequence, array, tensor or column of a table with one for
+            every id (by position), or a function of the file's path. Numbers, or tensors of them; Python's
+            floats become float64. Default: none.
         suffix: What file names end with. Default: it is found.
         fields: As in `ShardDataset`: a name, or a tuple of names. Default: all arrays.
         transform: Called with each sample; the slow path, one Python call a sample. Default: none.
@@ -313,9 +315,7 @@ def _label_tensor(labels: Labels | None, ids: Ids, failed: Rows, root: str) -> T
     else:
         values = labels
     try:
-        if isinstance(values, np.ndarray):  # in order, of this machine, and writable: torch wants that
-            values = np.array(values, dtype=values.dtype.newbyteorder("="), order="C")
-        tensor = torch.as_tensor(values)
+        tensor = label_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SchemaError(
             "labels must be numbers",

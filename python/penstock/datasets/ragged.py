@@ -45,9 +45,10 @@ class RaggedDataset(Dataset):
         values: A path, a folder, a glob pattern or a list of paths, as in `ShardDataset`; a tensor or array,
             or a list of them; a `torch.nested` tensor of layout `torch.jagged`; or a mapping from field to
             one of these. Files that hold arrays called `values` and `lengths`, or `offsets`, need no more.
-        lengths: Of each sample, shape (samples,), whole numbers: files, or a tensor, an array or a list. They
-            sum to the number of values. With a mapping as `values` they hold for all fields but `target`; or
-            they are a mapping themselves, and fields that it does not name have one row a sample.
+        lengths: Of each sample, shape (samples,), whole numbers: files, or a tensor, an array, a list or a
+            column of a table (by position). They sum to the number of values. With a mapping as `values` they
+            hold for all fields but `target`; or they are a mapping themselves, and fields that it does not
+            name have one row a sample.
         offsets: Instead: where each sample begins, and at the end the number of values, shape (samples + 1,).
             As many files as there are of values: each counts from the beginning of its file.
         fields: With a mapping: a name, or a tuple of names, as in `ShardDataset`. With files of several
@@ -191,7 +192,8 @@ def _opened(field: _Asked) -> _Memory | _core.Table:
         SchemaError: They are not what was asked for; with the name of the field.
     """
     with _named(field.name):
-        values = field.values
+        values = _without_index(field.values)
+        field = replace(field, values=values)
         if isinstance(values, (Tensor, np.ndarray)) or _are_tensors(values):
             return _in_memory(field)
         if isinstance(values, Sequence) and len(values) > 0 and _are_numbers(values):
@@ -366,8 +368,7 @@ def _offsets_of(column: _core.Column, source: Any) -> Rows:
 def _numbers(name: str, source: Any) -> tuple[Rows, Rows, list[str]]:
     """Lengths or offsets, shape (n,), int64; how many each file holds, and the files."""
     paths: list[str] = []
-    if isinstance(source, Iterator):
-        source = list(source)
+    source = list(source) if isinstance(source, Iterator) else _without_index(source)
     if isinstance(source, (Tensor, np.ndarray)) or (isinstance(source, Sequence) and _are_numbers(source)):
         numbers = _as_array(name, source)
         counts = np.array([len(numbers) if numbers.ndim else 0])
@@ -399,6 +400,14 @@ def _are_numbers(source: Sequence[Any]) -> bool:
     return not isinstance(source, (str, bytes)) and (
         len(source) == 0 or not isinstance(source[0], (str, bytes, os.PathLike))
     )
+
+
+def _without_index(source: Any) -> Any:
+    """What has `__array__`, such as a column of a table, by position: an array of numbers, or a list."""
+    if isinstance(source, (Tensor, np.ndarray)) or not hasattr(source, "__array__"):
+        return source
+    array = np.asarray(source)
+    return array.tolist() if array.dtype.kind in "OU" else array
 
 
 def _are_tensors(values: Any) -> bool:
