@@ -77,7 +77,8 @@ class FileDataset(Dataset):
         skipped: Path and reason of each file that was left out.
 
     Raises:
-        ShardError: A file is missing (the first ten are named, all are counted) or unreadable.
+        MissingFileError: Files are not there; the first ten are named, all are counted.
+        ShardError: A file is unreadable.
         FormatError: A file is not what it should be.
         SchemaError: Files disagree in names, dtype or shape; a label is missing or no number; an id is there
             twice.

@@ -13,7 +13,7 @@ from torch import Tensor
 from penstock import _core
 from penstock.datasets.image_options import ImageOptions
 from penstock.datasets.image_shards import Images
-from penstock.errors import FormatError, ShardError
+from penstock.errors import FormatError, ShardError, unreadable
 
 __all__ = ["ATTEMPTS", "InPython", "headers_by_pillow", "opened_image"]
 
@@ -117,7 +117,7 @@ def _by_pillow(images: Images, row: int, options: ImageOptions | None = None) ->
     except (FormatError, ShardError):
         raise
     except OSError as error:
-        raise ShardError(f"it cannot be read: {error.strerror}", path=path, errno=error.errno) from error
+        raise unreadable(path, error) from error
 
 
 def _converted(image: Any, options: ImageOptions) -> Any:

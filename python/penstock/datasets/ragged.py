@@ -57,7 +57,7 @@ class RaggedDataset(Dataset):
         transform: Called with each sample; the slow path, one Python call a sample. Default: none.
 
     Raises:
-        ShardError: A file is missing or unreadable.
+        ShardError: A file is unreadable; MissingFileError: it is not there.
         FormatError: A file is not what it should be.
         SchemaError: Lengths or offsets do not fit the values; files or fields disagree in dtype, shape or
             number of samples.

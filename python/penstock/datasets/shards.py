@@ -81,7 +81,7 @@ class ShardDataset(ArrayDataset):
     Raises:
         ArgumentError: A row is smaller than what a transform cuts out of it, or its shape does not say where
             its channels are.
-        ShardError: A file is missing or unreadable.
+        ShardError: A file is unreadable; MissingFileError: it is not there.
         FormatError: A file is not what it should be.
         SchemaError: No file matches, or files or fields disagree in names, dtype, shape or rows.
     """
