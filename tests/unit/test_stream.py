@@ -725,3 +725,9 @@ def test_where_floats_are_wanted_an_int_is_not_what_is_wrong():
 def test_an_int_beyond_every_float_is_no_float():
     with pytest.raises((OverflowError, RuntimeError)):
         scores([0.5, 10**400], 2)
+
+
+@pytest.mark.parametrize("length", [None, 0, 3])
+def test_a_stream_is_true_whatever_its_length(length):
+    assert StreamDataset(numbers, length=length)
+    assert all(StreamDataset(pairs, length=length).by_class(range(7)).values())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import json
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
+import numpy as np
 import torch
 
 from penstock import _core
@@ -32,20 +34,42 @@ class Raw:
     """What a file without a header holds: little-endian rows of one shape, end to end.
 
     Attributes:
-        dtype: Of the elements: a torch dtype or its name, such as "uint16".
-        row_shape: Shape of one row.
+        dtype: Of the elements: a dtype of torch or numpy, or its name, such as "uint16".
+        row_shape: Shape of one row: whole numbers, or one.
         offset: Bytes to skip at the start of every file. Default: 0.
     """
 
-    dtype: str | torch.dtype
-    row_shape: Sequence[int] = ()
+    dtype: str | torch.dtype | np.dtype[Any] | type[Any]
+    row_shape: Sequence[int] | int = ()
     offset: int = 0
 
     def _as_core(self) -> tuple[str, list[int], int]:
-        if self.offset < 0:
-            raise SchemaError("a raw offset cannot be negative", actual=str(self.offset))
-        shape = (self.row_shape,) if isinstance(self.row_shape, int) else self.row_shape
-        return str(self.dtype).removeprefix("torch."), list(shape), self.offset
+        shape = self.row_shape if isinstance(self.row_shape, Iterable) else (self.row_shape,)
+        try:
+            sizes, offset = [operator.index(size) for size in shape], operator.index(self.offset)
+        except TypeError:
+            raise SchemaError(
+                "a raw row_shape and offset are whole numbers",
+                actual=f"row_shape={self.row_shape!r}, offset={self.offset!r}",
+            ) from None
+        if offset < 0:
+            raise SchemaError("a raw offset cannot be negative", actual=str(offset))
+        return self._dtype_name(), sizes, offset
+
+    def _dtype_name(self) -> str:
+        if isinstance(self.dtype, (str, torch.dtype)):
+            return str(self.dtype).removeprefix("torch.")
+        try:
+            dtype = np.dtype(self.dtype) if isinstance(self.dtype, (type, np.dtype)) else None
+        except TypeError:
+            dtype = None
+        if dtype is None or dtype.byteorder == ">":
+            raise SchemaError(
+                "this is no dtype of a raw file" if dtype is None else "a raw file is little-endian",
+                expected='a dtype of torch or numpy, or its name, such as "uint16"',
+                actual=repr(self.dtype),
+            )
+        return dtype.name
 
 
 class ShardDataset(ArrayDataset):
