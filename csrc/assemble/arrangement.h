@@ -22,7 +22,6 @@ class Arrangement {
   Arrangement(const Field& field, std::span<const std::int64_t> lengths, const RaggedLayout& layout,
               const Padding& padding);
 
-  [[nodiscard]] const RaggedLayout& layout() const noexcept { return layout_; }
   [[nodiscard]] std::int64_t value_bytes() const noexcept { return value_bytes_; }
 
   /// Of the batch's buffer: (rows, width, ...), (width, rows, ...), or (values, ...).

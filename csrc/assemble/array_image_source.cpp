@@ -16,8 +16,6 @@
 namespace penstock {
 namespace {
 
-constexpr std::int64_t kLongestSide = std::int64_t{1} << 24U;
-
 /// Which dimension of a row is which; channels may be none.
 struct Dimensions {
   std::size_t height;
@@ -88,6 +86,7 @@ bool are_alike(const ArrayImageSource::Parts& a, const ArrayImageSource::Parts& 
 
 /// One row on its way: the part of it that is seen, and where that is in the sample.
 struct ArrayImageSource::Job {
+  std::int64_t row;
   SampleView pixels;
   Rect place;
   bool flip_horizontally;
@@ -192,13 +191,13 @@ ArrayImageSource::Job ArrayImageSource::job_of(std::int64_t row, std::byte* out)
   const SamplePlan plan = this->plan(row);
   const Rect seen = overlap(plan.window, plan.visible);
   const Rect place{seen.x - plan.window.x, seen.y - plan.window.y, seen.width, seen.height};
-  Job job{{}, place, plan.flip_horizontally, plan.flip_vertically, false, out};
+  Job job{row, {}, place, plan.flip_horizontally, plan.flip_vertically, false, out};
   if (seen.width == 0 || seen.height == 0) {
     job.place = {0, 0, 0, 0};
     return job;
   }
   const SampleView image = image_of(row, job.is_buffered);
-  job.pixels = plan.resize ? resized(image, plan, seen) : image.part(seen);
+  job.pixels = plan.resize ? resized(row, image, plan, seen) : image.part(seen);
   job.is_buffered = job.is_buffered || plan.resize;
   return job;
 }
@@ -223,7 +222,7 @@ SampleView ArrayImageSource::image_of(std::int64_t row, bool& is_buffered) const
   return {reinterpret_cast<const std::uint8_t*>(first), in_size_.width, in_size_.height, steps};
 }
 
-SampleView ArrayImageSource::resized(const SampleView& image, const SamplePlan& plan,
+SampleView ArrayImageSource::resized(std::int64_t row, const SampleView& image, const SamplePlan& plan,
                                      const Rect& seen) const {
   ImageScratch& scratch = thread_image_scratch();
   const Rect& crop = *plan.crop;
@@ -235,12 +234,12 @@ SampleView ArrayImageSource::resized(const SampleView& image, const SamplePlan& 
   check_resize(resize_plan);
   const Rect needed = resize_needs(resize_plan, scratch.resize);
   const PixelView pixels = scratch.stored.reset(needed.width, needed.height, {channels_, 1});
-  copy_guarded(image.part({crop.x + needed.x, crop.y + needed.y, needed.width, needed.height}), pixels);
+  copy_guarded(row, image.part({crop.x + needed.x, crop.y + needed.y, needed.width, needed.height}), pixels);
   return samples_of(
       resize(resize_plan, pixels, needed.x, needed.y, scratch.resized, scratch.resize, best_instructions()));
 }
 
-void ArrayImageSource::copy_guarded(const SampleView& from, const PixelView& to) const {
+void ArrayImageSource::copy_guarded(std::int64_t row, const SampleView& from, const PixelView& to) const {
   struct Copy {
     const SampleView* from;
     const PixelView* to;
@@ -251,7 +250,7 @@ void ArrayImageSource::copy_guarded(const SampleView& from, const PixelView& to)
     copy_samples(*in, channels, out->data, samples_of(*out).steps);
   };
   const void* fault = run_guarded(body, &copy);
-  if (fault != nullptr) parts_.rows->raise_fault(fault);
+  if (fault != nullptr) parts_.rows->raise_fault(fault, std::optional(row));
 }
 
 void ArrayImageSource::run(const Slice& slice, std::span<const Job> jobs) const {
@@ -270,7 +269,10 @@ void ArrayImageSource::run(const Slice& slice, std::span<const Job> jobs) const 
     }
   };
   const void* fault = run_guarded(body, &work);
-  if (fault != nullptr) parts_.rows->raise_fault(fault);
+  if (fault == nullptr) return;
+  std::vector<std::int64_t> rows;
+  for (const Job& job : jobs) rows.push_back(job.row);
+  parts_.rows->raise_fault(fault, rows);
 }
 
 std::uint64_t ArrayImageSource::fingerprint() const {

@@ -59,8 +59,9 @@ class ArrayImageSource final : public Source {
   [[nodiscard]] SamplePlan plan(std::int64_t row) const;
   [[nodiscard]] Job job_of(std::int64_t row, std::byte* out) const;
   [[nodiscard]] SampleView image_of(std::int64_t row, bool& is_buffered) const;
-  [[nodiscard]] SampleView resized(const SampleView& image, const SamplePlan& plan, const Rect& seen) const;
-  void copy_guarded(const SampleView& from, const PixelView& to) const;
+  [[nodiscard]] SampleView resized(std::int64_t row, const SampleView& image, const SamplePlan& plan,
+                                   const Rect& seen) const;
+  void copy_guarded(std::int64_t row, const SampleView& from, const PixelView& to) const;
   void run(const Slice& slice, std::span<const Job> jobs) const;
 
   Parts parts_;

@@ -3,12 +3,15 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
-#include <map>
+#include <iterator>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/fork.h"
@@ -47,26 +50,31 @@ std::byte* map_fresh(std::size_t capacity) {
   return data;
 }
 
-/// What has been given back, by capacity. Leaky and fork-safe.
+/// What has been given back. Leaky and fork-safe.
 class Recycler {
  public:
   /// \returns memory of at least `capacity` (updated to what it is), or nullptr
   std::byte* take(std::size_t& capacity) {
+    takes_.fetch_add(1, std::memory_order_relaxed);
     const std::scoped_lock lock(mutex_);
+    forget_old_takes();
     largest_ = std::max(largest_, capacity);
-    const auto found = kept_.lower_bound(capacity);
-    const std::size_t most = capacity + capacity / 4;
-    if (found == kept_.end() || found->first > most) return nullptr;
-    capacity = found->first;
-    std::byte* data = found->second;
-    kept_bytes_ -= capacity;
-    kept_.erase(found);
-    return data;
+    const auto found = best_for(capacity);
+    if (found == kept_.rend()) return nullptr;
+    const Kept taken = *found;
+    kept_.erase(std::next(found).base());
+    kept_bytes_ -= taken.capacity;
+    capacity = taken.capacity;
+    return taken.data;
   }
 
-  void give(std::byte* data, std::size_t capacity) noexcept {
-    if (!keep(data, capacity)) ::munmap(data, capacity);
+  /// Small buffers are not kept here, but what is must not stay for ever because only they are asked for.
+  void note_small() noexcept {
+    if (takes_.fetch_add(1, std::memory_order_relaxed) % kRecent == 0)
+      unmap_beyond_bound(take_oldest_beyond_bound());
   }
+
+  void give(std::byte* data, std::size_t capacity) noexcept { unmap_beyond_bound(keep({data, capacity})); }
 
   std::size_t kept_bytes() {
     const std::scoped_lock lock(mutex_);
@@ -74,23 +82,78 @@ class Recycler {
   }
 
  private:
-  bool keep(std::byte* data, std::size_t capacity) noexcept {
-    const std::scoped_lock lock(mutex_);
-    if (kept_bytes_ + capacity > std::max(kKeptAtLeast, 2 * largest_)) return false;
-    try {
-      kept_.emplace_hint(kept_.lower_bound(capacity), capacity,
-                         data);  // the first of its size: still in cache
-    } catch (const std::bad_alloc&) {
-      return false;
+  struct Kept {
+    std::byte* data;
+    std::size_t capacity;
+  };
+
+  static constexpr std::uint64_t kRecent = 64;
+
+  /// The smallest that is large enough and not far too large; of those the one that came back last, whose
+  /// lines are still in a cache. Batches of one size find theirs at once.
+  std::vector<Kept>::reverse_iterator best_for(std::size_t capacity) noexcept {
+    auto best = kept_.rend();
+    std::size_t most = capacity + capacity / 4 + 1;
+    for (auto each = kept_.rbegin(); each != kept_.rend() && most > capacity; ++each) {
+      if (each->capacity < capacity || each->capacity >= most) continue;
+      best = each;
+      most = each->capacity;
     }
-    kept_bytes_ += capacity;
-    return true;
+    return best;
   }
 
+  void forget_old_takes() noexcept {
+    const std::uint64_t period = takes_.load(std::memory_order_relaxed) / kRecent;
+    if (period == period_) return;
+    largest_before_ = period == period_ + 1 ? largest_ : 0;
+    largest_ = 0;
+    period_ = period;
+  }
+
+  std::size_t bound() noexcept {
+    forget_old_takes();
+    return std::max(kKeptAtLeast, 2 * std::max(largest_, largest_before_));
+  }
+
+  /// \returns what has no room: this one, or the oldest of them
+  std::optional<Kept> keep(const Kept& back) noexcept {
+    const std::scoped_lock lock(mutex_);
+    if (back.capacity > bound()) return back;
+    try {
+      kept_.push_back(back);
+    } catch (const std::bad_alloc&) {
+      return back;
+    }
+    kept_bytes_ += back.capacity;
+    return oldest_beyond_bound();
+  }
+
+  /// Under the lock.
+  std::optional<Kept> oldest_beyond_bound() noexcept {
+    if (kept_bytes_ <= bound()) return std::nullopt;
+    const Kept oldest = kept_.front();
+    kept_.erase(kept_.begin());
+    kept_bytes_ -= oldest.capacity;
+    return oldest;
+  }
+
+  std::optional<Kept> take_oldest_beyond_bound() noexcept {
+    const std::scoped_lock lock(mutex_);
+    return oldest_beyond_bound();
+  }
+
+  /// One at a time, without the lock: to give large memory back takes long.
+  void unmap_beyond_bound(std::optional<Kept> old) noexcept {
+    for (; old; old = take_oldest_beyond_bound()) ::munmap(old->data, old->capacity);
+  }
+
+  std::atomic<std::uint64_t> takes_{0};
   ForkSafeMutex& mutex_ = *new ForkSafeMutex;  // guards all below
-  std::multimap<std::size_t, std::byte*> kept_;
+  std::vector<Kept> kept_;                     // the oldest first
   std::size_t kept_bytes_ = 0;
-  std::size_t largest_ = 0;
+  std::uint64_t period_ = 0;        // of kRecent takes
+  std::size_t largest_ = 0;         // of the takes in it,
+  std::size_t largest_before_ = 0;  // and in the one before
 };
 
 Recycler& recycler = *new Recycler;
@@ -101,6 +164,7 @@ BatchBuffer::BatchBuffer(std::size_t bytes) : capacity_(capacity_for(bytes)) {
   if (capacity_ < kSmallest) {
     data_ = static_cast<std::byte*>(std::aligned_alloc(kAlignment, capacity_));
     if (data_ == nullptr) throw std::bad_alloc();
+    recycler.note_small();
     return;
   }
   data_ = recycler.take(capacity_);

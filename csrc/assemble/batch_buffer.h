@@ -9,8 +9,9 @@ namespace penstock {
 /// size gets it, its pages already there. (A fresh page costs a fault every 4 KiB, more than the copy
 /// into it.) Large new memory is aligned for huge pages and asks for them.
 ///
-/// What is given back is kept up to max(256 MiB, twice the largest buffer ever asked for); beyond that it
-/// goes to the system. Buffers under 64 KiB are plain heap memory of the exact size.
+/// What is given back is kept up to max(256 MiB, twice the largest of the last hundred or so that were asked
+/// for); beyond that what has lain longest goes to the system. Buffers under 64 KiB are plain heap memory of
+/// the exact size.
 ///
 /// Aligned to 64 bytes. single-owner; giving back is thread-safe and needs no lock of Python's.
 class BatchBuffer {

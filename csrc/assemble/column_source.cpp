@@ -16,10 +16,12 @@ void ColumnSource::gather(std::span<const std::int64_t> rows, std::span<std::byt
   penstock::gather(*column_, rows, outs.front());
 }
 
+/// By shards, not by storages: several shards may share one, and a pickle has each but once.
 std::uint64_t ColumnSource::fingerprint() const {
   std::vector<std::int64_t> facts = rows_per_shard();
-  for (const auto& storage : column_->storages()) {
-    if (!storage->path().empty()) facts.push_back(static_cast<std::int64_t>(storage->size()));
+  for (std::int64_t shard = 0; shard < num_shards(); ++shard) {
+    const Storage& storage = column_->storage_of(shard);
+    if (!storage.path().empty()) facts.push_back(static_cast<std::int64_t>(storage.size()));
   }
   return fingerprint_of(fields()) ^ checksum(std::as_bytes(std::span(facts)));
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/random.h"
+#include "base/text.h"
 #include "storage/file.h"
 
 namespace penstock {
@@ -20,11 +21,27 @@ std::vector<std::byte>& thread_buffer() {
 
 }  // namespace
 
-Bytes EncodedImages::read(std::int64_t row, std::uint64_t most) const {
+std::size_t EncodedImages::Wanted::of(std::uint64_t size) const {
+  if (size <= most || may_be_cut) return static_cast<std::size_t>(std::min(size, most));
+  throw format_error("this file is too large to be an image")
+      .needed(bytes_text(most) + " or fewer")
+      .found(bytes_text(size))
+      .hint("Raise max_pixels if you trust where the file comes from.");
+}
+
+Bytes EncodedImages::read(std::int64_t row, std::uint64_t largest) const {
+  return read(row, Wanted{largest, false});
+}
+
+Bytes EncodedImages::read_front(std::int64_t row, std::uint64_t most) const {
+  return read(row, Wanted{most, true});
+}
+
+Bytes EncodedImages::read(std::int64_t row, Wanted wanted) const {
   std::vector<std::byte>& buffer = thread_buffer();
   if (buffer.capacity() > kMostKept) std::vector<std::byte>().swap(buffer);
   const std::int64_t start = now_ns();
-  fetch(row, most, buffer);
+  fetch(row, wanted, buffer);
   slow_reads_.note(now_ns() - start);
   return buffer;
 }
@@ -39,9 +56,9 @@ void ImageFiles::locate(Error& error, std::int64_t row) const { error.in_file(fi
 
 void ImageFiles::will_need(std::int64_t row) const { ask_for_file(files_->path(row)); }
 
-void ImageFiles::fetch(std::int64_t row, std::uint64_t most, std::vector<std::byte>& buffer) const {
+void ImageFiles::fetch(std::int64_t row, Wanted wanted, std::vector<std::byte>& buffer) const {
   const OpenFile file(files_->path(row));
-  buffer.resize(std::min(file.size(), most));
+  buffer.resize(wanted.of(file.size()));
   file.read(0, buffer);
 }
 
@@ -62,9 +79,9 @@ std::int64_t JoinedImages::num_shards() const noexcept {
   return first_->num_shards() + second_->num_shards();
 }
 
-void JoinedImages::fetch(std::int64_t row, std::uint64_t most, std::vector<std::byte>& buffer) const {
+void JoinedImages::fetch(std::int64_t row, Wanted wanted, std::vector<std::byte>& buffer) const {
   const std::int64_t begin = first_->num_rows();
-  row < begin ? first_->fetch(row, most, buffer) : second_->fetch(row - begin, most, buffer);
+  row < begin ? first_->fetch(row, wanted, buffer) : second_->fetch(row - begin, wanted, buffer);
 }
 
 void JoinedImages::locate(Error& error, std::int64_t row) const {

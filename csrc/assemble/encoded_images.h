@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -29,15 +30,28 @@ class EncodedImages {
 
   /// The bytes of an image, in a buffer of the calling thread, which its next read fills anew.
   ///
-  /// \param most  of them: so many from the front. Default: all
   /// \pre row is in range
-  /// \throws Error kShard
-  [[nodiscard]] Bytes read(std::int64_t row, std::uint64_t most = UINT64_MAX) const;
+  /// \throws Error kShard; kFormat when there are more than `largest`: then none is read and no memory taken
+  [[nodiscard]] Bytes read(std::int64_t row, std::uint64_t largest) const;
 
-  /// The same: fills a buffer with the first `most` bytes of an image, or all.
+  /// The same: so many from the front, or all.
   ///
   /// \throws Error kShard
-  virtual void fetch(std::int64_t row, std::uint64_t most, std::vector<std::byte>& buffer) const = 0;
+  [[nodiscard]] Bytes read_front(std::int64_t row, std::uint64_t most) const;
+
+  /// Which bytes of an image are wanted: the first so many, or all if they are no more.
+  struct Wanted {
+    std::uint64_t most;
+    bool may_be_cut;
+
+    /// Of an image of this size.
+    ///
+    /// \throws Error kFormat when it would be cut and may not
+    [[nodiscard]] std::size_t of(std::uint64_t size) const;
+  };
+
+  /// The same: fills a buffer. \throws Error as read
+  virtual void fetch(std::int64_t row, Wanted wanted, std::vector<std::byte>& buffer) const = 0;
 
   /// Says in an error of an image which one it is: the file, and what it is called there. \pre in range
   virtual void locate(Error& error, std::int64_t row) const = 0;
@@ -52,6 +66,8 @@ class EncodedImages {
   [[nodiscard]] virtual std::uint64_t fingerprint() const = 0;
 
  private:
+  [[nodiscard]] Bytes read(std::int64_t row, Wanted wanted) const;
+
   mutable SlowReads slow_reads_;
 };
 
@@ -63,7 +79,7 @@ class ImageFiles final : public EncodedImages {
   [[nodiscard]] std::int64_t num_rows() const noexcept override { return files_->num_files(); }
   [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
   [[nodiscard]] std::int64_t num_shards() const noexcept override { return num_rows(); }
-  void fetch(std::int64_t row, std::uint64_t most, std::vector<std::byte>& buffer) const override;
+  void fetch(std::int64_t row, Wanted wanted, std::vector<std::byte>& buffer) const override;
   void locate(Error& error, std::int64_t row) const override;
   void will_need(std::int64_t row) const override;
   [[nodiscard]] std::uint64_t fingerprint() const override { return files_->fingerprint_of_files(); }
@@ -80,7 +96,7 @@ class JoinedImages final : public EncodedImages {
   [[nodiscard]] std::int64_t num_rows() const noexcept override;
   [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
   [[nodiscard]] std::int64_t num_shards() const noexcept override;
-  void fetch(std::int64_t row, std::uint64_t most, std::vector<std::byte>& buffer) const override;
+  void fetch(std::int64_t row, Wanted wanted, std::vector<std::byte>& buffer) const override;
   void locate(Error& error, std::int64_t row) const override;
   void will_need(std::int64_t row) const override;
   [[nodiscard]] std::uint64_t fingerprint() const override;

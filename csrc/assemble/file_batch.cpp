@@ -1,8 +1,10 @@
 #include "assemble/file_batch.h"
 
+#include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <utility>
+
+#include "assemble/batch_buffer.h"
 
 namespace penstock {
 
@@ -19,18 +21,28 @@ std::int64_t FileBatch::place(std::size_t field, std::int64_t position) const no
 
 /// Each file is read whole, and its arrays copied from there to their places.
 void FileBatch::gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) {
-  std::vector<std::size_t> sizes(outs.size());
-  for (std::size_t i = 0; i < sizes.size(); ++i) sizes[i] = static_cast<std::size_t>(source_->most_bytes(i));
-  std::vector<std::byte> file(std::accumulate(sizes.begin(), sizes.end(), std::size_t{0}));
-  std::vector<std::byte*> arrays;
-  arrays.reserve(sizes.size());
-  std::byte* next = file.data();
-  for (const std::size_t size : sizes) arrays.push_back(std::exchange(next, next + size));
+  const BatchBuffer file(most_bytes(rows));
+  std::vector<std::byte*> arrays(outs.size());
   std::vector<std::byte*> places(outs.begin(), outs.end());
   for (const std::int64_t row : rows) {
+    std::byte* next = file.data();
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+      arrays[i] = std::exchange(next, next + source_->bytes_of(i, row));
+    }
     source_->take_row(row, arrays);
     for (std::size_t i = 0; i < places.size(); ++i) places[i] = put(i, places[i], arrays[i], row);
   }
+}
+
+/// Of these files alone: one long file must not make all others expensive.
+std::size_t FileBatch::most_bytes(std::span<const std::int64_t> rows) const noexcept {
+  std::int64_t most = 0;
+  for (const std::int64_t row : rows) {
+    std::int64_t bytes = 0;
+    for (std::size_t i = 0; i < fields().size(); ++i) bytes += source_->bytes_of(i, row);
+    most = std::max(most, bytes);
+  }
+  return static_cast<std::size_t>(most);
 }
 
 /// \returns the place of the next row

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "assemble/arrangement.h"
@@ -22,6 +25,7 @@ class FileBatch final : public BatchSource {
   void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) override;
 
  private:
+  [[nodiscard]] std::size_t most_bytes(std::span<const std::int64_t> rows) const noexcept;
   [[nodiscard]] std::byte* put(std::size_t field, std::byte* to, const std::byte* values,
                                std::int64_t row) const noexcept;
 

@@ -116,6 +116,13 @@ std::int64_t FileSource::length_of(std::size_t field, std::int64_t row) const no
   return part.index->length(row - first_rows_[number], part.chosen[field]);
 }
 
+std::int64_t FileSource::bytes_of(std::size_t field, std::int64_t row) const noexcept {
+  const std::size_t number = part_of(row);
+  const Part& part = parts_[number];
+  return part.index->bytes(row - first_rows_[number], part.chosen[field]);
+}
+
+/// In any row.
 std::int64_t FileSource::most_bytes(std::size_t field) const noexcept {
   std::int64_t most = 0;
   for (const Part& part : parts_) most = std::max(most, part.index->most_bytes(part.chosen[field]));

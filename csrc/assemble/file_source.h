@@ -31,8 +31,6 @@ class FileSource final : public Source {
 
   explicit FileSource(const Part& part);
 
-  [[nodiscard]] std::span<const Part> parts() const noexcept { return parts_; }
-
   [[nodiscard]] std::span<const Field> fields() const noexcept override { return fields_; }
   [[nodiscard]] std::int64_t num_rows() const noexcept override { return first_rows_.back(); }
   [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
@@ -46,12 +44,12 @@ class FileSource final : public Source {
 
   /// One row: each field as it is in the file, into a buffer of its own.
   ///
-  /// \param outs  one per field, of the bytes of this row, or of `most_bytes`
+  /// \param outs  one per field, of `bytes_of` this row
   /// \throws Error as gather
   void take_row(std::int64_t row, std::span<std::byte* const> outs);
 
-  /// Of a field in any row.
-  [[nodiscard]] std::int64_t most_bytes(std::size_t field) const noexcept;
+  /// Of a field in this row. \pre in range
+  [[nodiscard]] std::int64_t bytes_of(std::size_t field, std::int64_t row) const noexcept;
 
   [[nodiscard]] bool asks_ahead() const noexcept override { return slow_reads_.lately(); }
   void will_need(std::int64_t first, std::int64_t count) override;
@@ -66,6 +64,7 @@ class FileSource final : public Source {
 
   explicit FileSource(std::vector<Part> parts);
 
+  [[nodiscard]] std::int64_t most_bytes(std::size_t field) const noexcept;
   [[nodiscard]] std::size_t part_of(std::int64_t row) const noexcept;
   void take_cached(const Part& part, std::int64_t file, std::span<std::byte* const> outs);
   void read_file(const Part& part, std::int64_t number, std::span<std::byte* const> outs);

@@ -16,12 +16,17 @@ namespace penstock {
 /// \param rows  any order, repeats allowed
 /// \param out  rows.size() * column.row_bytes() bytes
 /// \pre every row is in [0, column.num_rows())
-/// \throws Error kShard when a file can no longer be read
+/// \throws Error kShard, with file, field and row, when a file can no longer be read
 void gather(Column& column, std::span<const std::int64_t> rows, std::byte* out);
 
 /// The same for a slice of a batch: by this thread alone, without advice before or a look at the files after.
 ///
 /// \pre column.views() was called
 void gather_slice(Column& column, std::span<const std::int64_t> rows, std::byte* out);
+
+/// The same for rows that follow one another: those of a shard that lie end to end by one read or one copy.
+///
+/// \pre column.views() was called; the rows are in range
+void gather_run(Column& column, std::int64_t first, std::int64_t count, std::byte* out);
 
 }  // namespace penstock

@@ -50,9 +50,9 @@ std::string ImageExtents::path(std::int64_t row) const {
   return shard_of(row).path() + "/" + std::string(parts_.names[at(row)]);
 }
 
-void ImageExtents::fetch(std::int64_t row, std::uint64_t most, std::vector<std::byte>& buffer) const {
+void ImageExtents::fetch(std::int64_t row, Wanted wanted, std::vector<std::byte>& buffer) const {
   FileStorage& shard = shard_of(row);
-  buffer.resize(std::min(parts_.sizes[at(row)], most));
+  buffer.resize(wanted.of(parts_.sizes[at(row)]));
   shard.read(parts_.offsets[at(row)], buffer);
   shard.check();
 }

@@ -42,7 +42,7 @@ class ImageExtents final : public EncodedImages {
   [[nodiscard]] std::int64_t num_shards() const noexcept override {
     return static_cast<std::int64_t>(parts_.rows.size());
   }
-  void fetch(std::int64_t row, std::uint64_t most, std::vector<std::byte>& buffer) const override;
+  void fetch(std::int64_t row, Wanted wanted, std::vector<std::byte>& buffer) const override;
   void locate(Error& error, std::int64_t row) const override;
   void will_need(std::int64_t row) const override;
   [[nodiscard]] std::uint64_t fingerprint() const override;

@@ -48,10 +48,7 @@ PixelView bordered(const PixelView& pixels, const Rect& place, ImagePlan::Size s
   return all;
 }
 
-/// "224 x 224".
-std::string size_text(ImagePlan::Size size) {
-  return std::to_string(size.width) + " x " + std::to_string(size.height);
-}
+std::string size_text(ImagePlan::Size size) { return penstock::size_text(size.width, size.height); }
 
 std::string samples_text(const ImageSource::Parts& parts) {
   return parts.size ? size_text(*parts.size) : "images of any size";
@@ -62,6 +59,10 @@ bool are_made_alike(const ImageSource::Parts& a, const ImageSource::Parts& b) {
   return a.size == b.size && a.fill == b.fill && *a.steps == *b.steps && a.chosen == b.chosen &&
          a.replaces_broken == b.replaces_broken && a.pipeline->options() == b.pipeline->options() &&
          a.pipeline->finisher().plan() == b.pipeline->finisher().plan();
+}
+
+std::uint64_t largest_file(const ImagePipeline& pipeline) noexcept {
+  return penstock::largest_file(pipeline.options().decode.max_pixels);
 }
 
 /// Whether it is the file's fault.
@@ -174,7 +175,7 @@ std::int64_t ImageSource::read_some_image(std::int64_t row, std::byte* out) cons
 
 void ImageSource::read_image(std::int64_t row, ImagePlan::Size size, const FinishTarget& out) const {
   try {
-    decode(row, parts_.images->read(row), size, out);
+    decode(row, parts_.images->read(row, largest_file(*parts_.pipeline)), size, out);
   } catch (Error& error) {
     parts_.images->locate(error.at_row(row), row);
     throw;
@@ -262,13 +263,13 @@ ImagePlan::Size read_image_size(const EncodedImages& images, std::int64_t row,
                                 const ImagePipeline& pipeline) {
   constexpr std::uint64_t kEnough = std::uint64_t{64} << 10U;
   try {
-    const Bytes front = images.read(row, kEnough);
+    const Bytes front = images.read_front(row, kEnough);
     const bool may_be_cut = front.size() == kEnough;
     try {
       return upright_size(pipeline.open(front)->info());
     } catch (const Error&) {
       if (!may_be_cut) throw;
-      return upright_size(pipeline.open(images.read(row))->info());
+      return upright_size(pipeline.open(images.read(row, largest_file(pipeline)))->info());
     }
   } catch (Error& error) {
     images.locate(error, row);

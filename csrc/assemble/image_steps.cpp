@@ -13,14 +13,11 @@ namespace {
 using Kind = ImageStep::Kind;
 using Size = ImagePlan::Size;
 
-constexpr std::int64_t kLongestSide = std::int64_t{1} << 24U;
 constexpr std::uint64_t kNumbersPerStep = 64;
 
 Error argument(std::string problem) { return {ErrorKind::kArgument, std::move(problem)}; }
 
-std::string text(std::int64_t width, std::int64_t height) {
-  return std::to_string(width) + " x " + std::to_string(height) + " pixels";
-}
+std::string text(std::int64_t width, std::int64_t height) { return size_text(width, height) + " pixels"; }
 
 /// The random numbers of one step.
 class Draws {

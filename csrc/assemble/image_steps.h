@@ -11,6 +11,9 @@
 
 namespace penstock {
 
+/// Pixels of a side that an image, or a sample of it, may have.
+constexpr std::int64_t kLongestSide = std::int64_t{1} << 24U;
+
 /// One step from an image to a sample, with torchvision's meaning.
 struct ImageStep {
   enum class Kind : std::uint8_t {

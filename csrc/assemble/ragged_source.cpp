@@ -1,7 +1,6 @@
 #include "assemble/ragged_source.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "assemble/column_source.h"
@@ -69,9 +68,8 @@ void RaggedSource::gather(std::span<const std::int64_t> rows, const Arrangement&
                           std::byte* place) {
   if (rows.empty()) return;
   (void)values_->views();
-  if (!have_values_end_to_end_ || !values_->is_plain()) {
-    (void)gather_by_values(rows, arrangement, place);
-  } else if (are_within_shards_) {
+  values_->advise_for(rows);  // rows of ours, in whose order values are touched
+  if (have_values_end_to_end_ && are_within_shards_ && values_->is_plain()) {
     (void)gather_runs(rows, arrangement, place);
   } else {
     gather_piecewise(rows, arrangement, place);
@@ -79,21 +77,24 @@ void RaggedSource::gather(std::span<const std::int64_t> rows, const Arrangement&
   values_->check_now_and_then();
 }
 
-/// Rows whose values lie in several files are few, and go the slow way.
+/// Whether the values can be copied from where they lie to their place in the batch.
+bool RaggedSource::is_one_run(std::int64_t row) const noexcept {
+  const std::int64_t length = offsets_.length(row);
+  if (length == 0) return true;
+  const std::int64_t shard = values_->index().locate(offsets_.first(row)).shard;
+  return have_values_end_to_end_ && values_->is_plain(shard) &&
+         offsets_.first(row) + length <= values_->index().first_row(shard + 1);
+}
+
 void RaggedSource::gather_piecewise(std::span<const std::int64_t> rows, const Arrangement& arrangement,
                                     std::byte* place) {
-  const auto is_in_pieces = [this](std::int64_t row) {
-    const std::int64_t length = offsets_.length(row);
-    if (length == 0) return false;
-    const std::int64_t first = offsets_.first(row);
-    return values_->index().locate(first).shard != values_->index().locate(first + length - 1).shard;
-  };
   for (std::size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
-    const bool in_pieces = is_in_pieces(rows[begin]);
+    const bool are_runs = is_one_run(rows[begin]);
     do ++end;
-    while (end < rows.size() && is_in_pieces(rows[end]) == in_pieces);
+    while (end < rows.size() && is_one_run(rows[end]) == are_runs);
     const auto alike = rows.subspan(begin, end - begin);
-    place = in_pieces ? gather_by_values(alike, arrangement, place) : gather_runs(alike, arrangement, place);
+    place =
+        are_runs ? gather_runs(alike, arrangement, place) : gather_through_copies(alike, arrangement, place);
   }
 }
 
@@ -107,23 +108,41 @@ std::byte* RaggedSource::gather_runs(std::span<const std::int64_t> rows, const A
                &arrangement,
                place};
   const void* fault = run_guarded([](void* context) { copy_runs(*static_cast<RunCopy*>(context)); }, &work);
-  if (fault != nullptr) values_->raise_fault(fault);
+  if (fault != nullptr) values_->raise_fault(fault, row_at(fault, rows, arrangement));
   return work.place;
 }
 
-/// Values that are scattered, of the other byte order, or must be read: one by one, through a copy of the
-/// row.
-std::byte* RaggedSource::gather_by_values(std::span<const std::int64_t> rows, const Arrangement& arrangement,
-                                          std::byte* place) {
-  std::vector<std::int64_t> numbers;
+/// The first of these runs that has a byte at this address.
+std::optional<std::int64_t> RaggedSource::row_at(const void* address, std::span<const std::int64_t> rows,
+                                                 const Arrangement& arrangement) const noexcept {
+  for (const std::int64_t row : rows) {
+    const std::int64_t length = offsets_.length(row);
+    const std::int64_t bytes = arrangement.kept(length) * field_.row_bytes;
+    if (bytes == 0) continue;
+    const Location at = values_->index().locate(offsets_.first(row) + arrangement.first_kept(length));
+    const ShardView& view = values_->views()[static_cast<std::size_t>(at.shard)];
+    const std::byte* const first = view.first_row + at.row * view.row_stride;
+    if (address >= first && address < first + bytes) return row;
+  }
+  return std::nullopt;
+}
+
+/// Values that are scattered, of the other byte order, in several files, or must be read.
+std::byte* RaggedSource::gather_through_copies(std::span<const std::int64_t> rows,
+                                               const Arrangement& arrangement, std::byte* place) {
   std::vector<std::byte> copy;
   for (const std::int64_t row : rows) {
     const std::int64_t length = offsets_.length(row);
-    numbers.resize(static_cast<std::size_t>(arrangement.kept(length)));
-    std::iota(numbers.begin(), numbers.end(), offsets_.first(row) + arrangement.first_kept(length));
-    copy.resize(numbers.size() * static_cast<std::size_t>(field_.row_bytes));
-    penstock::gather(*values_, numbers, copy.data());
-    place = arrangement.put(place, copy.data(), static_cast<std::int64_t>(numbers.size()));
+    const std::int64_t count = arrangement.kept(length);
+    const auto bytes = static_cast<std::size_t>(count * field_.row_bytes);
+    if (copy.size() < bytes) copy.resize(bytes);
+    try {
+      gather_run(*values_, offsets_.first(row) + arrangement.first_kept(length), count, copy.data());
+    } catch (Error& error) {
+      error.at_row(row);
+      throw;
+    }
+    place = arrangement.put(place, copy.data(), count);
   }
   return place;
 }

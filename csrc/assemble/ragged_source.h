@@ -1,6 +1,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <span>
 
 #include "assemble/arrangement.h"
 #include "assemble/source.h"
@@ -45,11 +47,14 @@ class RaggedSource final : public Source {
   [[nodiscard]] std::shared_ptr<Source> followed_by(const Source& other) const override;
 
  private:
+  [[nodiscard]] bool is_one_run(std::int64_t row) const noexcept;
   void gather_piecewise(std::span<const std::int64_t> rows, const Arrangement& arrangement, std::byte* place);
   std::byte* gather_runs(std::span<const std::int64_t> rows, const Arrangement& arrangement,
                          std::byte* place);
-  std::byte* gather_by_values(std::span<const std::int64_t> rows, const Arrangement& arrangement,
-                              std::byte* place);
+  std::byte* gather_through_copies(std::span<const std::int64_t> rows, const Arrangement& arrangement,
+                                   std::byte* place);
+  [[nodiscard]] std::optional<std::int64_t> row_at(const void* address, std::span<const std::int64_t> rows,
+                                                   const Arrangement& arrangement) const noexcept;
 
   std::shared_ptr<Column> values_;
   Offsets offsets_;

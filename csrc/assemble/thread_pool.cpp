@@ -96,11 +96,12 @@ class Pool {
   }
 
  private:
+  /// \throws std::bad_alloc: then nobody has been offered the job, which will be gone
   void offer(Job& job, int helpers_wanted) {
     {
       const std::scoped_lock lock(mutex_);
       grow_to(helpers_wanted);
-      for (int i = 0; i < helpers_wanted; ++i) jobs_.push_back(&job);
+      jobs_.insert(jobs_.end(), static_cast<std::size_t>(helpers_wanted), &job);
     }
     for (int i = 0; i < helpers_wanted; ++i) work_.notify_one();
   }

@@ -146,7 +146,7 @@ std::size_t TokenSource::widen_mapped(const Slice& slice) {
                      0};
   const void* fault =
       run_guarded([](void* context) { widen_rows(*static_cast<MappedWindows*>(context)); }, &work);
-  if (fault != nullptr) column.raise_fault(fault);
+  if (fault != nullptr) column.raise_fault(fault, slice.rows);
   return work.done;
 }
 

@@ -23,7 +23,6 @@ class ForkSafeMutex {
 
   void lock() { mutex_.lock(); }
   void unlock() { mutex_.unlock(); }
-  std::mutex& native() noexcept { return mutex_; }
 
  private:
   friend struct ForkHandlers;

@@ -60,19 +60,18 @@ void gather_into(const Table& table, const py::object& indices, const std::vecto
   gather_unlocked(table, rows, outs.addresses());
 }
 
-using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
-
 void will_need(const Table& table, const Int64Array& first, const Int64Array& count) {
   if (first.ndim() != 1 || first.size() != count.size()) throw py::value_error("one count per first row");
-  for (py::ssize_t i = 0; i < first.size(); ++i) {
-    const std::int64_t rows = table.num_rows();
-    if (first.at(i) >= 0 && count.at(i) >= 0 && first.at(i) <= rows && count.at(i) <= rows - first.at(i))
-      continue;
+  const std::vector<std::int64_t> begins = vector_of(first);
+  const std::vector<std::int64_t> counts = vector_of(count);
+  const std::int64_t rows = table.num_rows();
+  for (std::size_t i = 0; i < begins.size(); ++i) {
+    if (begins[i] >= 0 && counts[i] >= 0 && begins[i] <= rows && counts[i] <= rows - begins[i]) continue;
     throw Error(ErrorKind::kIndex, "outside the dataset of " + std::to_string(rows) + " rows")
-        .at_row(first.at(i));
+        .at_row(begins[i]);
   }
   const GilReleased unlocked;
-  for (py::ssize_t i = 0; i < first.size(); ++i) table.will_need(first.data()[i], count.data()[i]);
+  for (std::size_t i = 0; i < begins.size(); ++i) table.will_need(begins[i], counts[i]);
 }
 
 /// Shards and files of one sample each, as Python hands them over.
@@ -149,14 +148,13 @@ py::array_t<std::int64_t> lengths_of(const Table& table, std::size_t field) {
 
 std::shared_ptr<RaggedSource> ragged_from_lengths(const std::shared_ptr<Column>& values,
                                                   const Int64Array& lengths) {
-  const std::span span(lengths.data(), static_cast<std::size_t>(lengths.size()));
-  return std::make_shared<RaggedSource>(values, Offsets::from_lengths(span, values->num_rows()));
+  return std::make_shared<RaggedSource>(values,
+                                        Offsets::from_lengths(vector_of(lengths), values->num_rows()));
 }
 
 std::shared_ptr<RaggedSource> ragged_from_offsets(const std::shared_ptr<Column>& values,
                                                   const Int64Array& offsets) {
-  std::vector<std::int64_t> all(offsets.data(), offsets.data() + offsets.size());
-  return std::make_shared<RaggedSource>(values, Offsets(std::move(all), values->num_rows()));
+  return std::make_shared<RaggedSource>(values, Offsets(vector_of(offsets), values->num_rows()));
 }
 
 void bind_field(py::module_& module) {

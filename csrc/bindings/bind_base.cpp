@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "bindings/bind.h"
+#include "bindings/text.h"
 #include "image/jpeg.h"
 #include "image/png.h"
 
@@ -24,20 +25,14 @@ const char* class_name(const Error& error) noexcept {
 }
 
 py::object text_or_none(const std::string& text) {
-  return text.empty() ? py::object(py::none()) : py::str(text);
-}
-
-py::object path_or_none(const std::string& path) {
-  if (path.empty()) return py::none();
-  return py::reinterpret_steal<py::object>(
-      PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size())));
+  return text.empty() ? py::object(py::none()) : text_of(text);
 }
 
 /// The classes are plain Python, so that they pickle; they also compose the message.
 void raise_in_python(const Error& error) {
   const py::object type = py::module_::import("penstock.errors").attr(class_name(error));
   py::dict facts;
-  facts["path"] = path_or_none(error.path());
+  facts["path"] = text_or_none(error.path());
   facts["field"] = text_or_none(error.field());
   facts["row"] = error.row() ? py::object(py::int_(*error.row())) : py::object(py::none());
   facts["offset"] = error.offset() ? py::object(py::int_(*error.offset())) : py::object(py::none());
@@ -45,7 +40,7 @@ void raise_in_python(const Error& error) {
   facts["actual"] = text_or_none(error.found());
   facts["hint"] = text_or_none(error.hint());
   if (error.system_code() != 0) facts["errno"] = error.system_code();
-  const py::object exception = type(error.problem(), **facts);
+  const py::object exception = type(text_of(error.problem()), **facts);
   PyErr_SetObject(type.ptr(), exception.ptr());
 }
 

@@ -16,6 +16,8 @@
 #include "bindings/bind.h"
 #include "bindings/gil.h"
 #include "bindings/raw.h"
+#include "bindings/rows.h"
+#include "bindings/text.h"
 #include "index/file_index.h"
 #include "index/file_indexer.h"
 #include "index/folder.h"
@@ -26,14 +28,7 @@ namespace py = pybind11;
 namespace penstock {
 namespace {
 
-using Int64Array = py::array_t<std::int64_t>;
 using Names = std::vector<std::string>;  // bytes or str; paths are bytes
-
-Strings strings_of(const Names& names) {
-  Strings strings;
-  for (const std::string& name : names) strings.add(name);
-  return strings;
-}
 
 // --- making an index -------------------------------------------------------------------------------------
 
@@ -83,7 +78,7 @@ py::list failures(const FileIndexer& indexer) {
     reason += error.problem();
     if (!error.needed().empty()) reason += "; needed " + error.needed();
     if (!error.found().empty()) reason += (error.needed().empty() ? "; found " : ", found ") + error.found();
-    list.append(py::make_tuple(failure.file, py::bytes(error.path()), error.system_code(), reason));
+    list.append(py::make_tuple(failure.file, py::bytes(error.path()), error.system_code(), text_of(reason)));
   }
   return list;
 }
@@ -102,33 +97,17 @@ std::shared_ptr<FileIndex> index_from_bytes(const py::bytes& bytes) {
   return std::make_shared<FileIndex>(std::move(memory));
 }
 
-std::shared_ptr<FileIndex> index_in_file(const std::string& path) {
-  try {
-    return std::make_shared<FileIndex>(SharedMemory::copy_of_file(path));
-  } catch (Error& error) {
-    error.in_file(path);
-    throw;
-  }
-}
-
 /// Names as text, each without the first of the suffixes that it ends with; of some files, or of all.
 py::list ids_of(const FileIndex& index, const std::optional<Int64Array>& files, const Names& suffixes) {
-  const std::int64_t count = files ? files->size() : index.num_files();
-  py::list ids(static_cast<py::ssize_t>(count));
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t file = files ? files->data()[i] : i;
-    if (file < 0 || file >= index.num_files()) throw py::index_error();
+  return texts_of(files, index.num_files(), [&](std::int64_t file) {
     std::string_view name = index.name(file);
     for (const std::string& suffix : suffixes) {
       if (!name.ends_with(suffix)) continue;
       name.remove_suffix(suffix.size());
       break;
     }
-    PyObject* text = PyUnicode_DecodeFSDefaultAndSize(name.data(), static_cast<py::ssize_t>(name.size()));
-    if (text == nullptr) throw py::error_already_set();
-    PyList_SET_ITEM(ids.ptr(), static_cast<py::ssize_t>(i), text);
-  }
-  return ids;
+    return name;
+  });
 }
 
 bool all_end_with(const FileIndex& index, const std::string& suffix) {
@@ -148,7 +127,7 @@ Int64Array find_all(const FileIndex& index, const Names& names) {
 }
 
 std::shared_ptr<FileIndex> select(const FileIndex& index, const Int64Array& files) {
-  const std::span all(files.data(), static_cast<std::size_t>(files.size()));
+  const std::vector<std::int64_t> all = vector_of(files);
   for (const std::int64_t file : all) {
     if (file < 0 || file >= index.num_files()) throw py::index_error();
   }
@@ -195,7 +174,7 @@ void bind_index_classes(py::module_& module) {
       .def("raise_first", &raise_first)
       .def("finish", &FileIndexer::finish, py::call_guard<py::gil_scoped_release>());
   py::class_<FileIndex, std::shared_ptr<FileIndex>>(module, "FileIndex")
-      .def_static("open", &index_in_file, py::arg("path"))
+      .def_static("open", &FileIndex::open, py::arg("path"))
       .def_static("from_bytes", &index_from_bytes, py::arg("image"))
       .def_static(
           "from_descriptor",

@@ -54,10 +54,11 @@ PillowRule rule_named(const std::string& name) {
 /// \throws Error kArgument where this processor does not have them
 Instructions instructions_named(const std::optional<std::string>& name) {
   if (!name) return best_instructions();
-  const auto chosen = value_named<Instructions, 3>("instructions", *name,
+  const auto chosen = value_named<Instructions, 4>("instructions", *name,
                                                    {{{"portable", Instructions::kPortable},
                                                      {"sse4", Instructions::kSse4},
-                                                     {"avx2", Instructions::kAvx2}}});
+                                                     {"avx2", Instructions::kAvx2},
+                                                     {"avx512", Instructions::kAvx512}}});
   if (chosen > best_instructions())
     throw Error(ErrorKind::kArgument, "this processor does not have " + *name);
   return chosen;

@@ -20,6 +20,7 @@
 #include "bindings/color_changes.h"
 #include "bindings/gil.h"
 #include "bindings/images_of.h"
+#include "bindings/text.h"
 #include "index/file_index.h"
 #include "index/folder.h"
 
@@ -28,16 +29,9 @@ namespace py = pybind11;
 namespace penstock {
 namespace {
 
-using Int64Array = py::array_t<std::int64_t>;
 using Names = std::vector<std::string>;
 
 // --- the files -------------------------------------------------------------------------------------------
-
-Strings strings_of(const Names& names) {
-  Strings strings;
-  for (const std::string& name : names) strings.add(name);
-  return strings;
-}
 
 /// An index that knows names alone: the one field that it must have is empty.
 std::shared_ptr<FileIndex> index_of_names(const std::string& root, const std::string& recipe,
@@ -78,6 +72,23 @@ std::vector<py::bytes> folders_of_root(const FileIndex& index) {
   return names;
 }
 
+/// The bytes of an image.
+py::bytes read_image(const AnyImages& any, std::int64_t row, std::int64_t max_pixels) {
+  const std::shared_ptr<const EncodedImages> images = images_of(any);
+  if (row < 0 || row >= images->num_rows()) throw py::index_error();
+  Bytes bytes;
+  {
+    const GilReleased unlocked;
+    try {
+      bytes = images->read(row, largest_file(max_pixels));
+    } catch (Error& error) {
+      images->locate(error, row);
+      throw;
+    }
+  }
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 /// Width and height of the first images, shape (count, 2), -1 where the header cannot be read; and why not.
 py::tuple image_sizes(const AnyImages& any, const ImagePipeline& pipeline,
                       const std::optional<std::int64_t>& first) {
@@ -85,7 +96,7 @@ py::tuple image_sizes(const AnyImages& any, const ImagePipeline& pipeline,
   const std::shared_ptr<const EncodedImages> images = images_of(any);
   const std::int64_t count = std::min(first.value_or(images->num_rows()), images->num_rows());
   if (count < 0) throw py::value_error("a negative number of files");
-  Int64Array sizes({static_cast<py::ssize_t>(count), py::ssize_t{2}});
+  py::array_t<std::int64_t> sizes({static_cast<py::ssize_t>(count), py::ssize_t{2}});
   auto* const out = sizes.mutable_data();
   std::vector<std::string> problems(static_cast<std::size_t>(count));
   {
@@ -106,7 +117,7 @@ py::tuple image_sizes(const AnyImages& any, const ImagePipeline& pipeline,
   }
   py::list failures;
   for (std::size_t file = 0; file < problems.size(); ++file) {
-    if (!problems[file].empty()) failures.append(py::make_tuple(file, problems[file]));
+    if (!problems[file].empty()) failures.append(py::make_tuple(file, text_of(problems[file])));
   }
   return py::make_tuple(sizes, failures);
 }
@@ -180,7 +191,7 @@ py::tuple plan(const ImageSteps& steps, std::int32_t width, std::int32_t height,
 
 py::tuple notes_as_tuple(const ImageLog::Notes& notes) {
   py::list first;
-  for (const ImageLog::Note& note : notes.first) first.append(py::make_tuple(note.row, note.text));
+  for (const ImageLog::Note& note : notes.first) first.append(py::make_tuple(note.row, text_of(note.text)));
   return py::make_tuple(notes.total, first);
 }
 
@@ -209,6 +220,7 @@ void bind_image_files(py::module_& module) {
              py::arg("folders"), py::arg("changed"));
   module.def("first_folders", &first_folders, py::arg("index"));
   module.def("folders_of_root", &folders_of_root, py::arg("index"));
+  module.def("read_image", &read_image, py::arg("images"), py::arg("row"), py::arg("max_pixels"));
   module.def("image_sizes", &image_sizes, py::arg("images"), py::arg("pipeline"),
              py::arg("first") = py::none());
   module.def("derive_key", &derive_key, py::arg("key"), py::arg("number"));

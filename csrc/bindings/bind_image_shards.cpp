@@ -15,6 +15,8 @@
 #include "base/error.h"
 #include "bindings/bind.h"
 #include "bindings/gil.h"
+#include "bindings/rows.h"
+#include "bindings/text.h"
 #include "index/column.h"
 #include "index/tar_images.h"
 #include "storage/file.h"
@@ -23,8 +25,6 @@ namespace py = pybind11;
 
 namespace penstock {
 namespace {
-
-using Int64Array = py::array_t<std::int64_t, py::array::c_style>;
 
 /// Device, inode, size, time of change in ns.
 using Identity = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::int64_t>;
@@ -40,8 +40,7 @@ py::array_t<To> array_of(std::span<const From> items) {
 
 Int64Array int64s(std::span<const std::uint64_t> items) { return array_of<std::int64_t>(items); }
 
-template <typename T>
-std::vector<T> vector_of(const Int64Array& array) {
+std::vector<std::uint64_t> unsigned_of(const Int64Array& array) {
   return {array.data(), array.data() + array.size()};
 }
 
@@ -104,9 +103,9 @@ std::shared_ptr<ImageExtents> new_extents(const std::vector<std::string>& paths,
     const FileIdentity identity{device, inode, size, mtime_ns};
     parts.shards.push_back(std::make_shared<FileStorage>(paths[i], identity, FileAccess::kRead));
   }
-  parts.rows = vector_of<std::int64_t>(rows);
-  parts.offsets = vector_of<std::uint64_t>(offsets);
-  parts.sizes = vector_of<std::uint64_t>(sizes);
+  parts.rows = vector_of(rows);
+  parts.offsets = unsigned_of(offsets);
+  parts.sizes = unsigned_of(sizes);
   parts.names = strings_of(names, name_ends);
   return std::make_shared<ImageExtents>(std::move(parts));
 }
@@ -144,17 +143,7 @@ py::list shards_of(const Column& column) {
 /// Paths as text, of some images or of all.
 py::list ids_of(const ImageExtents& images, const std::optional<Int64Array>& rows,
                 const std::vector<std::string>& /*suffixes*/) {
-  const std::int64_t count = rows ? rows->size() : images.num_rows();
-  py::list ids(static_cast<py::ssize_t>(count));
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t row = rows ? rows->data()[i] : i;
-    if (row < 0 || row >= images.num_rows()) throw py::index_error();
-    const std::string path = images.path(row);
-    PyObject* text = PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<py::ssize_t>(path.size()));
-    if (text == nullptr) throw py::error_already_set();
-    PyList_SET_ITEM(ids.ptr(), static_cast<py::ssize_t>(i), text);
-  }
-  return ids;
+  return texts_of(rows, images.num_rows(), [&](std::int64_t row) { return images.path(row); });
 }
 
 /// Path of its file, and name in there.
@@ -162,16 +151,6 @@ py::tuple place_of(const ImageExtents& images, std::int64_t row) {
   if (row < 0 || row >= images.num_rows()) throw py::index_error();
   return py::make_tuple(py::bytes(images.shard_of(row).path()),
                         bytes_of(images.parts().names[static_cast<std::size_t>(row)]));
-}
-
-py::bytes read(const ImageExtents& images, std::int64_t row) {
-  if (row < 0 || row >= images.num_rows()) throw py::index_error();
-  Bytes bytes;
-  {
-    const GilReleased unlocked;
-    bytes = images.read(row);
-  }
-  return bytes_of(as_text(bytes));
 }
 
 }  // namespace
@@ -186,8 +165,7 @@ void bind_image_shards(py::module_& module) {
       .def_property_readonly("num_files", &ImageExtents::num_rows)
       .def_property_readonly("root", [](const ImageExtents&) { return py::bytes(); })
       .def("ids", &ids_of, py::arg("files"), py::arg("suffixes"))
-      .def("place", &place_of, py::arg("row"))
-      .def("read", &read, py::arg("row"));
+      .def("place", &place_of, py::arg("row"));
 }
 
 }  // namespace penstock

@@ -66,7 +66,7 @@ py::tuple locate_rows(const CumulativeIndex& index, const py::object& indices) {
 void bind_index_class(py::module_& module) {
   py::class_<CumulativeIndex>(module, "CumulativeIndex")
       .def(py::init([](const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& rows) {
-             return CumulativeIndex({rows.data(), static_cast<std::size_t>(rows.size())});
+             return CumulativeIndex(vector_of(rows));
            }),
            py::arg("rows_per_shard"))
       .def_property_readonly("num_rows", &CumulativeIndex::num_rows)

@@ -5,10 +5,12 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "bindings/bind.h"
 #include "bindings/gil.h"
+#include "bindings/rows.h"
 #include "order/block_order.h"
 #include "order/class_batches.h"
 #include "order/class_index.h"
@@ -21,13 +23,7 @@ namespace py = pybind11;
 namespace penstock {
 namespace {
 
-using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 using Float64Array = py::array_t<double, py::array::c_style | py::array::forcecast>;
-
-template <typename T>
-std::span<const T> span_of(const py::array_t<T, py::array::c_style | py::array::forcecast>& array) {
-  return {array.data(), static_cast<std::size_t>(array.size())};
-}
 
 /// A new array of `count` numbers, filled without the GIL.
 template <typename Fill>
@@ -111,7 +107,7 @@ void bind_shuffles(py::module_& module) {
   py::class_<BlockOrder>(module, "BlockOrder")
       .def(py::init([](const Int64Array& rows_per_shard, std::int64_t block_rows, std::int64_t window_rows,
                        std::uint64_t seed, std::uint64_t epoch) {
-             return BlockOrder(span_of(rows_per_shard), block_rows, window_rows, epoch_key(seed, epoch));
+             return BlockOrder(vector_of(rows_per_shard), block_rows, window_rows, epoch_key(seed, epoch));
            }),
            py::arg("rows_per_shard"), py::arg("block_rows"), py::arg("window_rows"), py::arg("seed"),
            py::arg("epoch"))
@@ -126,9 +122,8 @@ void bind_shuffles(py::module_& module) {
 }
 
 std::shared_ptr<ClassIndex> make_class_index(const Int64Array& targets) {
-  const std::span<const std::int64_t> labels = span_of(targets);
   const GilReleased unlocked;
-  return std::make_shared<ClassIndex>(labels);
+  return std::make_shared<ClassIndex>(vector_of(targets));
 }
 
 void bind_class_index(py::module_& module) {
@@ -206,18 +201,16 @@ py::array_t<std::int64_t> weighted_draws(const AliasTable& self, std::int64_t fi
 }
 
 std::unique_ptr<AliasTable> make_alias_table(const Float64Array& weights) {
-  const std::span<const double> numbers = span_of(weights);
   const GilReleased unlocked;
-  return std::make_unique<AliasTable>(numbers);
+  return std::make_unique<AliasTable>(vector_of(weights));
 }
 
 py::array_t<std::int64_t> unreplaced_draws(const Float64Array& weights, std::int64_t count,
                                            std::uint64_t seed, std::uint64_t epoch) {
   std::vector<std::int64_t> drawn;
   {
-    const std::span<const double> numbers = span_of(weights);
     const GilReleased unlocked;
-    drawn = draw_without_replacement(numbers, count, epoch_key(seed, epoch));
+    drawn = draw_without_replacement(vector_of(weights), count, epoch_key(seed, epoch));
   }
   return py::array_t<std::int64_t>(static_cast<py::ssize_t>(drawn.size()), drawn.data());
 }
@@ -230,7 +223,7 @@ void bind_weighted(py::module_& module) {
   module.def(
       "require_weights",
       [](const Float64Array& weights, std::int64_t num_positive) {
-        require_weights(span_of(weights), num_positive);
+        require_weights(vector_of(weights), num_positive);
       },
       py::arg("weights"), py::arg("num_positive"));
   module.def("draw_without_replacement", &unreplaced_draws, py::arg("weights"), py::arg("count"),

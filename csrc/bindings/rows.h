@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 namespace penstock {
 
@@ -31,6 +32,16 @@ class Rows {
   std::unique_ptr<std::int64_t[]> numbers_;  // NOLINT(modernize-avoid-c-arrays): not to be zeroed first
   std::size_t size_ = 0;
 };
+
+using Int64Array = pybind11::array_t<std::int64_t, pybind11::array::c_style | pybind11::array::forcecast>;
+
+/// A copy of what an array holds. What is checked and then used must be ours: others may write to the array
+/// in between, as they may without the GIL.
+template <typename T, int kFlags>
+[[nodiscard]] std::vector<T> vector_of(const pybind11::array_t<T, kFlags>& array) {
+  static_assert((kFlags & pybind11::array::c_style) != 0);
+  return {array.data(), array.data() + array.size()};
+}
 
 /// A copy, shape (n,), int64.
 [[nodiscard]] pybind11::array_t<std::int64_t> array_of(std::span<const std::int64_t> numbers);

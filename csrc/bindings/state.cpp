@@ -110,7 +110,21 @@ std::vector<Shard> shards_from(const py::tuple& state) {
   return shards;
 }
 
-/// Windows of tokens: their column and what is done to it.
+/// Those that the shards lie in, in that order; renumbers the shards. A pickle numbers the files of all its
+/// columns together.
+Storages take_storages(const Storages& all, std::vector<Shard>& shards) {
+  Storages taken;
+  std::map<std::uint32_t, std::uint32_t> numbers;
+  for (Shard& shard : shards) {
+    if (shard.storage >= all.size()) {
+      throw Error(ErrorKind::kSchema, "the pickled index does not fit together");
+    }
+    const auto [known, is_new] = numbers.try_emplace(shard.storage, static_cast<std::uint32_t>(taken.size()));
+    if (is_new) taken.push_back(all[shard.storage]);
+    shard.storage = known->second;
+  }
+  return taken;
+}
 
 std::shared_ptr<Column> column_from(const py::tuple& state, const Storages& storages) {
   Column::Parts parts;
@@ -124,8 +138,8 @@ std::shared_ptr<Column> column_from(const py::tuple& state, const Storages& stor
         layout.cast<std::tuple<std::int64_t, std::vector<std::int64_t>, bool>>();
     parts.layouts.push_back({row_stride, std::move(strides), swapped});
   }
-  parts.storages = storages;
   parts.shards = shards_from(state);
+  parts.storages = take_storages(storages, parts.shards);
   parts.rows = unpacked<std::int64_t>(state[7]);
   return std::make_shared<Column>(std::move(parts));
 }

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "base/vector_clones.h"
+#include "image/colors.h"
 
 // Compiled without contraction of products and sums: Pillow rounds both.
 
@@ -20,10 +21,6 @@ struct Block {
   std::array<std::int32_t, kBlock> blue;
 };
 
-std::int32_t luma(std::int32_t red, std::int32_t green, std::int32_t blue) noexcept {
-  return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16;
-}
-
 /// Pillow's ImagingBlend, inside and outside of 0 to 1.
 std::uint8_t blended(std::int32_t from, std::int32_t to, float factor) noexcept {
   const float value = static_cast<float>(from) + factor * static_cast<float>(to - from);
@@ -38,7 +35,7 @@ void blend_samples(std::uint8_t* samples, std::int64_t count, std::int32_t from,
 PENSTOCK_VECTOR_CLONES
 void blend_with_gray(std::uint8_t* pixel, std::int32_t count, float factor) noexcept {
   for (std::int32_t x = 0; x < count; ++x, pixel += 4) {
-    const std::int32_t gray = luma(pixel[0], pixel[1], pixel[2]);
+    const std::int32_t gray = luma<std::int32_t>(pixel[0], pixel[1], pixel[2]);
     for (int c = 0; c < 4; ++c) pixel[c] = blended(gray, pixel[c], factor);
   }
 }
@@ -46,7 +43,8 @@ void blend_with_gray(std::uint8_t* pixel, std::int32_t count, float factor) noex
 PENSTOCK_VECTOR_CLONES
 std::int64_t sum_of_grays(const std::uint8_t* pixel, std::int32_t count) noexcept {
   std::int64_t sum = 0;
-  for (std::int32_t x = 0; x < count; ++x, pixel += 4) sum += luma(pixel[0], pixel[1], pixel[2]);
+  for (std::int32_t x = 0; x < count; ++x, pixel += 4)
+    sum += luma<std::int32_t>(pixel[0], pixel[1], pixel[2]);
   return sum;
 }
 

@@ -6,14 +6,6 @@
 namespace penstock {
 namespace {
 
-constexpr std::uint32_t kRed = 19595;  // of 65,536: ITU-R 601-2
-constexpr std::uint32_t kGreen = 38470;
-constexpr std::uint32_t kBlue = 7471;
-
-std::uint32_t luma(std::uint32_t red, std::uint32_t green, std::uint32_t blue) noexcept {
-  return (red * kRed + green * kGreen + blue * kBlue + 0x8000U) >> 16U;
-}
-
 /// a * b / 255, rounded.
 std::uint8_t multiplied(std::uint32_t a, std::uint32_t b) noexcept {
   const std::uint32_t product = a * b + 128;
@@ -32,7 +24,7 @@ PixelView rgb_to_l(const PixelView& pixels) noexcept {
     std::uint8_t* const row = pixels.row(y);
     for (std::int32_t x = 0; x < pixels.width; ++x) {
       const std::uint8_t* const pixel = row + std::ptrdiff_t{x} * 4;
-      row[x] = static_cast<std::uint8_t>(luma(pixel[0], pixel[1], pixel[2]));
+      row[x] = static_cast<std::uint8_t>(luma<std::uint32_t>(pixel[0], pixel[1], pixel[2]));
     }
   }
   return with_channels(pixels, 1);
@@ -44,7 +36,7 @@ PixelView rgb16_to_l(const PixelView& pixels) noexcept {
     for (std::int32_t x = 0; x < pixels.width; ++x) {
       std::uint16_t pixel[4];
       std::memcpy(pixel, row + std::ptrdiff_t{x} * 8, sizeof pixel);
-      const auto gray = static_cast<std::uint16_t>(luma(pixel[0], pixel[1], pixel[2]));
+      const auto gray = static_cast<std::uint16_t>(luma<std::uint32_t>(pixel[0], pixel[1], pixel[2]));
       std::memcpy(row + std::ptrdiff_t{x} * 2, &gray, sizeof gray);
     }
   }

@@ -4,6 +4,12 @@
 
 namespace penstock {
 
+/// Pillow's gray: by ITU-R 601-2, in 16-bit fixed point. Of 16-bit samples: unsigned.
+template <typename Number>
+[[nodiscard]] constexpr Number luma(Number red, Number green, Number blue) noexcept {
+  return (red * Number{19595} + green * Number{38470} + blue * Number{7471} + Number{0x8000}) >> 16U;
+}
+
 /// Conversions as Pillow's `Image.convert` makes them, to the byte, in place. 8-bit samples.
 ///
 /// \pre the channels that the name says

@@ -8,6 +8,10 @@
 #include "base/bytes.h"
 #include "image/pixels.h"
 
+/// What a macro stands for, as a text: a library's version.
+#define PENSTOCK_VALUE_TEXT(macro) PENSTOCK_TEXT_OF(macro)
+#define PENSTOCK_TEXT_OF(value) #value
+
 namespace penstock {
 
 enum class ImageFormat : std::uint8_t { kJpeg, kPng, kOther };
@@ -84,6 +88,10 @@ using ImageOpener = std::unique_ptr<Decoder> (*)(Bytes bytes, const DecodeOption
 
 /// \throws Error kFormat when there are more pixels than that
 void require_pixels(std::int64_t width, std::int64_t height, std::int64_t max_pixels);
+
+/// Bytes that no file of one image with so many pixels has: 16 a pixel, which are four channels of 32 bits as
+/// they are, and 64 MiB for color profiles, thumbnails and whatever else is in it.
+[[nodiscard]] std::uint64_t largest_file(std::int64_t max_pixels) noexcept;
 
 /// \throws Error kFormat where DecodeOptions::sample_bytes wants 16 bits and the file has another number
 void require_bits(std::int32_t bits, const DecodeOptions& options);

@@ -245,7 +245,7 @@ FinishRowKernel finish_row_kernel(const FinishRow& row, std::int32_t sample_byte
                                   Instructions instructions) noexcept {
   if (sample_bytes == 1 && value_bytes == 1) return byte_kernel(row);
 #ifdef PENSTOCK_X86
-  if (sample_bytes == 1 && instructions == Instructions::kAvx2) {
+  if (sample_bytes == 1 && instructions >= Instructions::kAvx2) {
     const FinishRowKernel kernel = eight_at_a_time(row, value_bytes);
     if (kernel != nullptr) return kernel;
   }

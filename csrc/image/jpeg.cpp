@@ -278,9 +278,6 @@ class JpegDecoder final : public Decoder {
   Decompressor jpeg_;  ///< refers to the three above
 };
 
-#define PENSTOCK_TEXT_OF(x) #x
-#define PENSTOCK_VALUE_TEXT(x) PENSTOCK_TEXT_OF(x)
-
 }  // namespace
 
 std::string_view jpeg_library() { return "libjpeg-turbo " PENSTOCK_VALUE_TEXT(LIBJPEG_TURBO_VERSION); }

@@ -18,10 +18,6 @@ constexpr std::int32_t kStripRows =
 
 constexpr std::int64_t kMostKept = std::int64_t{64} << 20U;  ///< bytes of each buffer between images
 
-std::string size_text(std::int64_t width, std::int64_t height) {
-  return std::to_string(width) + " x " + std::to_string(height);
-}
-
 Rect require_inside(const Rect& part, std::int32_t width, std::int32_t height) {
   if (is_inside(part, width, height)) return part;
   throw Error(ErrorKind::kArgument, "the crop is empty or not inside the image")

@@ -31,6 +31,10 @@ void for_each_pixel(const PixelView& view, Packed* packed, Visit visit) noexcept
 
 }  // namespace
 
+std::string size_text(std::int64_t width, std::int64_t height) {
+  return std::to_string(width) + " x " + std::to_string(height);
+}
+
 PixelView PixelBuffer::reset(std::int32_t width, std::int32_t height, PixelType type) {
   const std::int64_t row_bytes = rounded_up(std::int64_t{width} * type.pixel_bytes(), kAlignment);
   const std::int64_t needed = kAlignment + kOffset + row_bytes * height + kSlack;

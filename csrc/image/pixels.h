@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace penstock {
 
@@ -21,6 +22,9 @@ struct Rect {
   return part.x >= 0 && part.y >= 0 && part.width > 0 && part.height > 0 && part.width <= width &&
          part.height <= height && part.x <= width - part.width && part.y <= height - part.height;
 }
+
+/// "224 x 224".
+[[nodiscard]] std::string size_text(std::int64_t width, std::int64_t height);
 
 /// What a pixel is.
 struct PixelType {

@@ -251,8 +251,6 @@ class PngDecoder final : public Decoder {
   std::int32_t row_ = 0;              ///< the next one
 };
 
-#define PENSTOCK_TEXT_OF(x) #x
-#define PENSTOCK_VALUE_TEXT(x) PENSTOCK_TEXT_OF(x)
 #define PENSTOCK_SPNG_VERSION             \
   PENSTOCK_VALUE_TEXT(SPNG_VERSION_MAJOR) \
   "." PENSTOCK_VALUE_TEXT(SPNG_VERSION_MINOR) "." PENSTOCK_VALUE_TEXT(SPNG_VERSION_PATCH)

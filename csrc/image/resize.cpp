@@ -25,10 +25,6 @@ bool is_inside(float begin, float end, std::int32_t size) noexcept {  // false w
   return begin >= 0 && begin < end && end <= static_cast<float>(size);
 }
 
-std::string size_text(std::int64_t width, std::int64_t height) {
-  return std::to_string(width) + " x " + std::to_string(height);
-}
-
 /// One pass, or none where every output pixel is an input pixel.
 class Pass {
  public:
@@ -104,7 +100,18 @@ const AxisWeights& WeightCache::get(const AxisPlan& plan) {
   return recent_.front();
 }
 
+void WeightCache::shrink() noexcept {
+  while (bytes() > kMostKept) recent_.pop_back();
+}
+
+std::size_t WeightCache::bytes() const noexcept {
+  std::size_t bytes = 0;
+  for (const AxisWeights& weights : recent_) bytes += weights.bytes();
+  return bytes;
+}
+
 Rect resize_needs(const ResizePlan& plan, ResizeScratch& scratch) {
+  scratch.weights.shrink();  // the last resize may not have been finished
   const AxisWeights::Window columns = scratch.weights.get(horizontal(plan)).needed();
   const AxisWeights::Window rows = scratch.weights.get(vertical(plan)).needed();
   return {columns.first, rows.first, columns.count, rows.count};
@@ -119,6 +126,7 @@ StripResize::StripResize(const ResizePlan& plan, PixelType type, PixelBuffer& ou
     : columns_(&scratch.weights.get(horizontal(plan))),
       rows_(&scratch.weights.get(vertical(plan))),
       out_(&out),
+      weights_(&scratch.weights),
       instructions_(instructions) {
   PixelBuffer& target = rows_->plan().is_copy() ? out : scratch.between;
   between_ = target.reset(columns_->size(), rows_->needed().count, type);
@@ -131,7 +139,9 @@ void StripResize::add(const PixelView& strip) noexcept {
 }
 
 PixelView StripResize::finish() {
-  return Pass(*rows_, rows_->needed().first).columns(between_, *out_, instructions_);
+  const PixelView result = Pass(*rows_, rows_->needed().first).columns(between_, *out_, instructions_);
+  weights_->shrink();
+  return result;
 }
 
 PixelView resize(const ResizePlan& plan, const PixelView& in, std::int32_t left, std::int32_t top,
@@ -149,7 +159,9 @@ PixelView resize(const ResizePlan& plan, const PixelView& in, std::int32_t left,
     return strips.finish();
   }
   PixelBuffer& first = across.is_copy() ? out : scratch.between;
-  return across.rows(down.columns(source, first, instructions), out, instructions);
+  const PixelView result = across.rows(down.columns(source, first, instructions), out, instructions);
+  scratch.weights.shrink();
+  return result;
 }
 
 }  // namespace penstock

@@ -46,7 +46,16 @@ void check_resize(const ResizePlan& plan);
 /// single-owner: keeps the last few, for images of one size
 class WeightCache {
  public:
-  [[nodiscard]] const AxisWeights& get(const AxisPlan& plan);  ///< lives until the second `get` after it
+  static constexpr std::size_t kMostKept = std::size_t{64} << 20U;  ///< bytes between images
+
+  /// Lives until the second `get` after it, or `shrink`.
+  [[nodiscard]] const AxisWeights& get(const AxisPlan& plan);
+
+  /// Forgets what was used longest ago until the rest is no more than kMostKept: those of a side of a hundred
+  /// million pixels, which a file of some kilobytes may have, take gigabytes.
+  void shrink() noexcept;
+
+  [[nodiscard]] std::size_t bytes() const noexcept;
 
  private:
   static constexpr std::size_t kMost = 8;  // at least 2
@@ -59,7 +68,8 @@ struct ResizeScratch {
   PixelBuffer between;  ///< the passes
 };
 
-/// The input pixels that the wanted part of the output needs. \pre check_resize(plan)
+/// The input pixels that the wanted part of the output needs; the first step of every resize. \pre
+/// check_resize(plan)
 [[nodiscard]] Rect resize_needs(const ResizePlan& plan, ResizeScratch& scratch);
 
 /// Whether a StripResize can do it: the horizontal pass is there and comes first.
@@ -84,6 +94,7 @@ class StripResize {
   const AxisWeights* columns_;
   const AxisWeights* rows_;
   PixelBuffer* out_;
+  WeightCache* weights_;
   PixelView between_;
   std::int32_t num_rows_ = 0;
   Instructions instructions_;

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstring>
 
+#include "image/resize_avx512.h"
+
 #if defined(__x86_64__) && defined(__GNUC__)
 #define PENSTOCK_X86 1
 #include <immintrin.h>
@@ -354,8 +356,11 @@ PENSTOCK_AVX2 void column_row_avx2(const PixelView& in, std::int32_t first, std:
 
 void rows4(const PixelView& in, std::int32_t origin, const AxisWeights& weights, const PixelView& out,
            Instructions instructions) noexcept {
+  if (instructions == Instructions::kAvx512 && weights.quads().are_dense()) {
+    return resize_rows_avx512(in, origin, weights, out);
+  }
   std::int32_t y = 0;
-  if (instructions == Instructions::kAvx2) {
+  if (instructions >= Instructions::kAvx2) {
     for (; y + 2 <= out.height; y += 2) two_rows4_avx2(in, y, origin, weights, out);
   }
   for (; y < out.height; ++y) row4_sse4(in.row(y), origin, weights, out.row(y));
@@ -382,7 +387,10 @@ void resize_columns(const PixelView& in, std::int32_t origin, const AxisWeights&
                     const PixelView& out, Instructions instructions) noexcept {
 #ifdef PENSTOCK_X86
   if (instructions != Instructions::kPortable && in.type.sample_bytes == 1) {
-    const auto row = instructions == Instructions::kAvx2 ? &column_row_avx2 : &column_row_sse4;
+    if (instructions == Instructions::kAvx512 && weights.quads().are_there()) {
+      return resize_columns_avx512(in, origin, weights, out);
+    }
+    const auto row = instructions >= Instructions::kAvx2 ? &column_row_avx2 : &column_row_sse4;
     const std::int64_t width_bytes = std::int64_t{in.width} * in.type.pixel_bytes();
     for (std::int32_t i = 0; i < out.height; ++i) {  // in this order: a row may write into the ones below
       const AxisWeights::Window window = weights.window(i);

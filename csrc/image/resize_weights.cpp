@@ -69,6 +69,12 @@ AxisWeights::AxisWeights(const AxisPlan& plan)
   std::int32_t most = 0;
   for (const Window& window : windows_) most = std::max(most, window.count);
   for (Window& window : windows_) window.padded = window.first + most <= end ? most : window.count;
+  quads_ = WeightQuads(*this);
+}
+
+std::size_t AxisWeights::bytes() const noexcept {
+  constexpr std::size_t kBytesPerWeight = sizeof(double) + sizeof(std::int32_t) + 2 * sizeof(std::int16_t);
+  return windows_.size() * sizeof(Window) + exact_.size() * kBytesPerWeight + quads_.bytes();
 }
 
 void AxisWeights::fill(std::int32_t i) {

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "image/resize_quads.h"
 
 namespace penstock {
 
@@ -55,6 +58,9 @@ class AxisWeights {
   [[nodiscard]] const AxisPlan& plan() const noexcept { return plan_; }
   [[nodiscard]] std::int32_t size() const noexcept { return plan_.out_end - plan_.out_begin; }
 
+  /// What it takes of memory.
+  [[nodiscard]] std::size_t bytes() const noexcept;
+
   /// The input pixels that any of the wanted output pixels needs.
   [[nodiscard]] Window needed() const noexcept { return needed_; }
 
@@ -65,6 +71,7 @@ class AxisWeights {
   [[nodiscard]] const std::int32_t* fixed(std::int32_t i) const noexcept { return fixed_.data() + at(i); }
   [[nodiscard]] const std::int16_t* low(std::int32_t i) const noexcept { return low_.data() + at(i); }
   [[nodiscard]] const std::int16_t* high(std::int32_t i) const noexcept { return high_.data() + at(i); }
+  [[nodiscard]] const WeightQuads& quads() const noexcept { return quads_; }
 
  private:
   [[nodiscard]] std::size_t at(std::int32_t i) const noexcept {
@@ -83,6 +90,7 @@ class AxisWeights {
   std::vector<std::int32_t> fixed_;
   std::vector<std::int16_t> low_;
   std::vector<std::int16_t> high_;
+  WeightQuads quads_;
 };
 
 }  // namespace penstock

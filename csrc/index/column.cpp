@@ -115,11 +115,29 @@ bool Column::is_contiguous(const RowLayout& layout) const {
 
 std::span<const ShardView> Column::views() {
   if (!opened_.load(std::memory_order_acquire)) {
-    for (const auto& storage : storages_) (void)storage->data();
+    use_storages(0, storages_.size(), [](Storage& storage) { (void)storage.data(); });
     const std::scoped_lock lock(viewing);
     if (!opened_.load(std::memory_order_relaxed)) open();
   }
   return views_;
+}
+
+/// Calls use(storage) for so many, beginning again behind the last. What fails is of its first row.
+template <typename Use>
+void Column::use_storages(std::size_t first, std::size_t count, const Use& use) const {
+  std::size_t number = first;
+  try {
+    for (std::size_t i = 0; i < count; ++i) {
+      number = (first + i) % storages_.size();
+      use(*storages_[number]);
+    }
+  } catch (Error& error) {
+    error.in_field(name_);
+    const auto shard =
+        std::ranges::find(shards_, number, [](const Shard& each) { return std::size_t{each.storage}; });
+    if (shard != shards_.end()) error.at_row(index_.first_row(shard - shards_.begin()));
+    throw;
+  }
 }
 
 void Column::open() {
@@ -133,10 +151,8 @@ void Column::open() {
   }
   plain_ = mapped && std::all_of(layouts_.begin(), layouts_.end(),
                                  [this](const RowLayout& layout) { return is_contiguous(layout); });
-  if (!plain_) {
-    strided_rows_.reserve(layouts_.size());
-    for (const RowLayout& layout : layouts_) strided_rows_.emplace_back(layout, row_shape_, dtype_);
-  }
+  strided_rows_.reserve(layouts_.size());
+  for (const RowLayout& layout : layouts_) strided_rows_.emplace_back(layout, row_shape_, dtype_);
   const std::uint64_t bytes = bytes_of(storages_);
   fits_in_memory_ = bytes < available_memory() / 2;
   if (fits_in_memory_ && bytes <= kMostResident && row_bytes_ <= kMostWalked) {
@@ -211,24 +227,44 @@ void Column::check_now_and_then() {
   if (now < due || !next_check_ns_.compare_exchange_strong(due, now + kIntervalNs)) return;
   const std::size_t count = std::min(kFilesAtATime, storages_.size());
   const std::size_t first = next_checked_.fetch_add(count);
-  for (std::size_t i = 0; i < count; ++i) storages_[(first + i) % storages_.size()]->check();
+  use_storages(first, count, [](const Storage& storage) { storage.check(); });
 }
 
-void Column::raise_fault(const void* address) {
+void Column::raise_fault(const void* address, std::span<const std::int64_t> rows) const {
   const auto* fault = static_cast<const std::byte*>(address);
-  for (const Shard& shard : shards_) {
-    Storage& storage = *storages_[shard.storage];
-    const std::byte* data = storage.data();
-    if (data == nullptr || fault < data || fault >= data + storage.size()) continue;
-    storage.check();
-    throw Error(ErrorKind::kShard, "the system could not read a mapped page of the file")
-        .in_file(storage.path())
-        .in_field(name_)
-        .at_offset(static_cast<std::uint64_t>(fault - data))
+  const auto row = std::ranges::find_if(rows, [&](std::int64_t each) { return has_byte(each, fault); });
+  raise_fault(address, row == rows.end() ? std::nullopt : std::optional(*row));
+}
+
+void Column::raise_fault(const void* address, std::optional<std::int64_t> row) const {
+  Error error = failure_at(static_cast<const std::byte*>(address));
+  error.in_field(name_);
+  if (row) error.at_row(*row);
+  throw error;
+}
+
+bool Column::has_byte(std::int64_t row, const std::byte* address) const noexcept {
+  const Location at = index_.locate(row);
+  const ShardView& view = views_[static_cast<std::size_t>(at.shard)];
+  if (view.first_row == nullptr) return false;
+  return strided_row_of(at.shard).has_byte(address - (view.first_row + at.row * view.row_stride));
+}
+
+Error Column::failure_at(const std::byte* address) const {
+  for (const auto& storage : storages_) {
+    const std::byte* data = storage->data();
+    if (data == nullptr || address < data || address >= data + storage->size()) continue;
+    try {
+      storage->check();
+    } catch (const Error& changed) {
+      return changed;
+    }
+    return Error(ErrorKind::kShard, "the system could not read a mapped page of the file")
+        .in_file(storage->path())
+        .at_offset(static_cast<std::uint64_t>(address - data))
         .hint("The disk or the network file system reported an error.");
   }
-  throw Error(ErrorKind::kShard, "bus error outside any shard: the output buffer is not usable")
-      .in_field(name_);
+  return {ErrorKind::kShard, "bus error outside any shard: the output buffer is not usable"};
 }
 
 std::shared_ptr<Column> concatenate(const Column& a, const Column& b) {

@@ -4,12 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/dtype.h"
+#include "base/error.h"
 #include "index/cumulative.h"
 #include "index/strided.h"
 #include "storage/storage.h"
@@ -65,14 +66,24 @@ class Column {
 
   /// The shards' addresses. The first call in a process opens every storage.
   ///
-  /// \throws Error kShard
+  /// \throws Error kShard, with the first row of the file that cannot be opened
   [[nodiscard]] std::span<const ShardView> views();
 
-  /// How to copy a row of each layout, when they are not plain. \pre views() was called
+  /// How to copy a row of each layout. \pre views() was called
   [[nodiscard]] std::span<const StridedRow> strided_rows() const noexcept { return strided_rows_; }
+
+  /// The same for a shard's rows. \pre views() was called
+  [[nodiscard]] const StridedRow& strided_row_of(std::int64_t shard) const noexcept {
+    return strided_rows_[shards_[static_cast<std::size_t>(shard)].layout];
+  }
 
   /// True when every row is contiguous, in native byte order and mapped. \pre views() was called
   [[nodiscard]] bool is_plain() const noexcept { return plain_; }
+
+  /// The same for the rows of one shard. \pre views() was called
+  [[nodiscard]] bool is_plain(std::int64_t shard) const noexcept {
+    return views_[static_cast<std::size_t>(shard)].first_row != nullptr && strided_row_of(shard).is_plain();
+  }
 
   /// Tells the storages how these rows will be touched, when they are more than memory can hold and the
   /// pattern has changed. \pre views() was called
@@ -102,17 +113,24 @@ class Column {
 
   /// Looks, at most once a second and at a thousand files at a time, whether files have changed.
   ///
-  /// \throws Error kShard
+  /// \throws Error kShard, with the first row of the file that has
   void check_now_and_then();
 
-  /// Turns an address inside a shard into an error that names file and row; for a failed copy.
-  /// When the file is found changed that is what it says.
-  [[noreturn]] void raise_fault(const void* address);
+  /// Turns the address at which a copy of these rows failed into an error that names file, field and row.
+  /// When the file is found changed that is what it says. \pre views() was called
+  [[noreturn]] void raise_fault(const void* address, std::span<const std::int64_t> rows) const;
+
+  /// The same where it is known which row was copied, if any.
+  [[noreturn]] void raise_fault(const void* address, std::optional<std::int64_t> row) const;
 
  private:
   void require_consistent() const;
   void require_in_storage(std::size_t shard) const;
   [[nodiscard]] bool is_contiguous(const RowLayout& layout) const;
+  [[nodiscard]] bool has_byte(std::int64_t row, const std::byte* address) const noexcept;
+  [[nodiscard]] Error failure_at(const std::byte* address) const;
+  template <typename Use>
+  void use_storages(std::size_t first, std::size_t count, const Use& use) const;
   void open();
   template <typename Advise>
   void for_each_extent(std::int64_t first, std::int64_t count, const Advise& advise) const;

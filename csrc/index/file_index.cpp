@@ -18,6 +18,7 @@
 #include "base/fork.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "storage/file.h"
 
 namespace penstock {
 namespace {
@@ -99,13 +100,6 @@ class Reader {
   std::string_view text_;
 };
 
-std::int64_t bytes_of_array(DType dtype, const std::vector<std::int64_t>& shape) {
-  const auto strides = contiguous_strides(shape, item_bytes(dtype));
-  const auto bytes = strides ? spanned_bytes(shape, *strides, item_bytes(dtype)) : std::nullopt;
-  if (!bytes) throw damaged("an impossible shape");
-  return static_cast<std::int64_t>(*bytes);
-}
-
 std::vector<FileField> fields_from(std::string_view text, std::uint64_t count) {
   constexpr std::uint64_t kMostDims = 64;
   Reader reader(text);
@@ -123,7 +117,9 @@ std::vector<FileField> fields_from(std::string_view text, std::uint64_t count) {
       if (field.shape.back() < 0) throw damaged("a negative length");
     }
     field.is_ragged = reader.number() != 0;
-    field.bytes = bytes_of_array(field.dtype, field.shape);
+    const auto bytes = bytes_of_array(field.dtype, field.shape);
+    if (!bytes) throw damaged("an impossible shape");
+    field.bytes = *bytes;
     fields.push_back(std::move(field));
   }
   return fields;
@@ -165,22 +161,30 @@ std::string_view slice(std::string_view text, std::span<const std::uint64_t> end
   return text.substr(begin, ends[i] - begin);
 }
 
-Header header_of(Bytes image) {
+/// The header that an image of so many bytes begins with.
+///
+/// \param front  the image, or its beginning
+Header header_in(Bytes front, std::uint64_t image_bytes) {
   Header header;
-  const std::size_t begun = std::min(image.size(), kMagic.size());
-  if (begun > 0 && std::memcmp(image.data(), kMagic.data(), begun) != 0) {
+  const std::size_t begun = std::min(front.size(), kMagic.size());
+  if (begun > 0 && std::memcmp(front.data(), kMagic.data(), begun) != 0) {
     throw Error(ErrorKind::kArgument, "this is no index file").hint("Name another one, or remove it.");
   }
-  if (image.size() < sizeof(Header)) throw damaged("another length than any index has");
-  std::memcpy(&header, image.data(), sizeof(Header));
+  if (front.size() < sizeof(Header)) throw damaged("another length than any index has");
+  std::memcpy(&header, front.data(), sizeof(Header));
   if (header.byte_order != kByteOrder || header.version != kVersion) {
     throw format_error("the index file is of another version of Penstock, or another kind of machine")
         .needed("version " + std::to_string(kVersion))
         .found("version " + std::to_string(header.version));
   }
-  if (header.image_bytes != image.size()) {
+  if (header.image_bytes != image_bytes) {
     throw damaged("another length than it says").needed(bytes_text(header.image_bytes));
   }
+  return header;
+}
+
+Header header_of(Bytes image) {
+  const Header header = header_in(image, image.size());
   if (header.checksum != checksum_of(header, image.subspan(sizeof(Header)))) {
     throw damaged("a checksum that is wrong");
   }
@@ -205,6 +209,13 @@ void write_fully(const std::string& path, int descriptor, Bytes bytes) {
 ForkSafeMutex& sharing = *new ForkSafeMutex;
 
 }  // namespace
+
+std::optional<std::int64_t> bytes_of_array(DType dtype, const std::vector<std::int64_t>& shape) {
+  const auto strides = contiguous_strides(shape, item_bytes(dtype));
+  const auto bytes = strides ? spanned_bytes(shape, *strides, item_bytes(dtype)) : std::nullopt;
+  if (!bytes) return std::nullopt;
+  return static_cast<std::int64_t>(*bytes);
+}
 
 std::shared_ptr<FileIndex> FileIndex::make(const Parts& parts) {
   const std::string fields = fields_text(parts.fields);
@@ -259,6 +270,20 @@ std::shared_ptr<FileIndex> FileIndex::select(std::span<const std::int64_t> files
     }
   }
   return make(parts);
+}
+
+std::shared_ptr<FileIndex> FileIndex::open(const std::string& path) {
+  try {
+    const OpenFile file(path);
+    std::array<std::byte, sizeof(Header)> bytes{};
+    const auto front = std::span(bytes).first(std::min<std::size_t>(file.size(), bytes.size()));
+    file.read(0, front);
+    (void)header_in(front, file.size());
+    return std::make_shared<FileIndex>(SharedMemory::copy_of_file(file));
+  } catch (Error& error) {
+    error.in_file(path);
+    throw;
+  }
 }
 
 FileIndex::FileIndex(std::shared_ptr<SharedMemory> image) : image_(std::move(image)) { take_apart(); }

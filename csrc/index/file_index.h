@@ -28,6 +28,9 @@ struct FileField {
   friend bool operator==(const FileField&, const FileField&) = default;
 };
 
+/// What an array takes; nothing when that does not fit in 63 bits, or a length is negative.
+[[nodiscard]] std::optional<std::int64_t> bytes_of_array(DType dtype, const std::vector<std::int64_t>& shape);
+
 /// What tells that a file is the one whose header was read.
 struct FileStamp {
   std::uint64_t size = 0;
@@ -68,6 +71,11 @@ class FileIndex {
   };
 
   [[nodiscard]] static std::shared_ptr<FileIndex> make(const Parts& parts);
+
+  /// What an index file holds; its header is looked at before memory is taken for the rest.
+  ///
+  /// \throws Error that names it: kShard when it cannot be opened or read; else as the constructor
+  [[nodiscard]] static std::shared_ptr<FileIndex> open(const std::string& path);
 
   /// \throws Error kArgument when it is no image; kFormat when it is of another version, or damaged
   explicit FileIndex(std::shared_ptr<SharedMemory> image);

@@ -15,16 +15,15 @@ FileStamp stamp_of(const std::string& path) {
   return {identity.size, identity.mtime_ns};
 }
 
-std::int64_t bytes_of_array(const FileField& field) {
-  const auto strides = contiguous_strides(field.shape, item_bytes(field.dtype));
-  const auto bytes = strides ? spanned_bytes(field.shape, *strides, item_bytes(field.dtype)) : std::nullopt;
+std::int64_t checked_bytes(const FileField& field) {
+  const auto bytes = bytes_of_array(field.dtype, field.shape);
   if (!bytes) throw Error(ErrorKind::kSchema, "an array of this shape is impossible").in_field(field.name);
-  return static_cast<std::int64_t>(*bytes);
+  return *bytes;
 }
 
 FileField field_of(const ArrayLayout& array) {
   FileField field{array.name, array.dtype, array.shape, 0};
-  field.bytes = bytes_of_array(field);
+  field.bytes = checked_bytes(field);
   return field;
 }
 
@@ -228,7 +227,7 @@ void FileIndexer::settle_field(std::size_t field) {
   if (is_ragged) {
     first.shape.erase(first.shape.begin());
     first.is_ragged = true;
-    first.bytes = bytes_of_array(first);
+    first.bytes = checked_bytes(first);
     return;
   }
   for (const std::int64_t file : others) {

@@ -28,11 +28,17 @@ struct stat examine(const std::string& path) {
   return status;
 }
 
-/// The system's clock for files ticks every few milliseconds: a change within this time may not show.
+/// Another change within this time may not show: the system's clock for files ticks every few milliseconds,
+/// and some file systems keep whole seconds, or even ones (FAT), which a time of no fraction tells.
+std::int64_t tick_ns(std::int64_t changed_ns) noexcept {
+  constexpr std::int64_t kClockNs = 50'000'000;
+  constexpr std::int64_t kSecondNs = 1'000'000'000;
+  return changed_ns % kSecondNs == 0 ? 2 * kSecondNs + kClockNs : kClockNs;
+}
+
 bool is_too_late_to_tell(std::int64_t changed_ns) {
-  constexpr std::int64_t kTicksNs = 50'000'000;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count() - changed_ns < kTicksNs;
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count() - changed_ns < tick_ns(changed_ns);
 }
 
 bool same_letter(char a, char b) {
@@ -126,6 +132,12 @@ void Strings::reserve(std::size_t count, std::size_t bytes) {
 std::string_view Strings::operator[](std::size_t i) const noexcept {
   const std::uint64_t begin = i == 0 ? 0 : ends_[i - 1];
   return std::string_view(text_).substr(begin, ends_[i] - begin);
+}
+
+Strings strings_of(std::span<const std::string> all) {
+  Strings strings;
+  for (const std::string& each : all) strings.add(each);
+  return strings;
 }
 
 Folder list_folder(const std::string& root, std::span<const std::string> suffixes) {

@@ -24,6 +24,8 @@ class Strings {
   std::vector<std::uint64_t> ends_;
 };
 
+[[nodiscard]] Strings strings_of(std::span<const std::string> all);
+
 /// What lies in a folder and those below it.
 struct Folder {
   Strings files;                      ///< names below the root, sorted byte by byte

@@ -84,6 +84,16 @@ bool StridedRow::advance(std::array<std::int64_t, kMostDims>& position, std::int
   return false;
 }
 
+bool StridedRow::has_byte(std::int64_t offset) const noexcept {
+  if (empty_) return false;
+  std::array<std::int64_t, kMostDims> position{};
+  std::int64_t run = 0;
+  do {
+    if (offset >= run && offset < run + run_bytes_) return true;
+  } while (advance(position, run));
+  return false;
+}
+
 void StridedRow::copy(std::byte* out, const std::byte* from) const noexcept {
   if (empty_) return;
   if (num_dims_ == 0) {

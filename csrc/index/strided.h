@@ -32,6 +32,12 @@ class StridedRow {
   /// Owns nothing and allocates nothing: safe under the fault guard.
   void copy(std::byte* out, const std::byte* from) const noexcept;
 
+  /// True when a row is one run with nothing to swap.
+  [[nodiscard]] bool is_plain() const noexcept { return num_dims_ == 0 && swap_bytes_ == 1; }
+
+  /// Whether one of a row's bytes is this one, counted from its first element.
+  [[nodiscard]] bool has_byte(std::int64_t offset) const noexcept;
+
   /// Calls `fetch(byte offset from the row's first element, where to)` for each run, then swaps.
   /// For rows that must be read. `fetch` may throw.
   template <typename Fetch>

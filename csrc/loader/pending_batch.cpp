@@ -8,7 +8,6 @@
 
 #include "assemble/thread_pool.h"
 #include "base/clock.h"
-#include "base/error.h"
 #include "base/fork.h"
 
 namespace penstock {
@@ -170,7 +169,8 @@ void PendingBatch::ask_for(std::int64_t begin, std::int64_t end) noexcept {
       table_.will_need(rows(begin, begin + count));
       if (begin == asked_rows_) asked_rows_ += count;
     }
-  } catch (const Error&) {  // NOLINT(bugprone-empty-catch): a file is gone; wait_for will say so
+  } catch (
+      ...) {  // NOLINT(bugprone-empty-catch): a file is gone, or there is no memory; wait_for will say so
   }
 }
 

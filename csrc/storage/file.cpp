@@ -72,6 +72,11 @@ void read_fully(const std::string& path, int descriptor, std::uint64_t offset, s
   }
 }
 
+/// Whether a file that was looked at on this machine or another one is as it was.
+bool is_as_before(const FileIdentity& before, const FileIdentity& now) noexcept {
+  return now.inode == before.inode && now.size == before.size && now.mtime_ns == before.mtime_ns;
+}
+
 Error changed(const std::string& path, const FileIdentity& before, const FileIdentity& now) {
   Error error(ErrorKind::kShard, now.size < before.size ? "the file has been truncated since it was opened"
                                                         : "the file has changed since it was opened");
@@ -79,8 +84,10 @@ Error changed(const std::string& path, const FileIdentity& before, const FileIde
   if (now.size != before.size) {
     error.needed(std::to_string(before.size) + " bytes").found(std::to_string(now.size) + " bytes");
   } else {
+    const char* other_time =
+        now.mtime_ns > before.mtime_ns ? "a later modification time" : "an earlier modification time";
     error.needed("the file of inode " + std::to_string(before.inode) + " as it was")
-        .found(now.inode != before.inode ? "another file of that name" : "a later modification time");
+        .found(now.inode != before.inode ? "another file of that name" : other_time);
   }
   return error;
 }
@@ -225,12 +232,13 @@ void FileStorage::check() const {
   struct stat status{};
   if (::stat(path_.c_str(), &status) != 0) return;  // unlinked: what we hold is whole
   const FileIdentity now = identity_of(status);
-  if (now.device != identity_.device || now.inode != identity_.inode) return;  // replaced: likewise
+  const bool is_elsewhere = opened_.load(std::memory_order_acquire) && now.device != device_;
+  if (is_elsewhere || now.inode != identity_.inode) return;  // replaced: likewise
   require_same(now);
 }
 
 void FileStorage::require_same(const FileIdentity& now) const {
-  if (now != identity_) throw changed(path_, identity_, now);
+  if (!is_as_before(identity_, now)) throw changed(path_, identity_, now);
 }
 
 void FileStorage::open_now() {
@@ -239,6 +247,7 @@ void FileStorage::open_now() {
   const bool map = access_ == FileAccess::kMap ||
                    (access_ == FileAccess::kAuto && !is_network_file_system(file.descriptor()));
   if (!(map && map_now(file.descriptor()))) keep_descriptor(file.descriptor());
+  device_ = file.identity().device;
   opened_.store(true, std::memory_order_release);
 }
 

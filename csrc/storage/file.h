@@ -12,9 +12,10 @@
 
 namespace penstock {
 
-/// What tells a file from another one and from itself after a change.
+/// What tells a file from another one and from itself after a change: on one machine, or but for the device
+/// on any.
 struct FileIdentity {
-  std::uint64_t device = 0;
+  std::uint64_t device = 0;  ///< of a network file system: a number that each mount has of its own
   std::uint64_t inode = 0;
   std::uint64_t size = 0;
   std::int64_t mtime_ns = 0;
@@ -90,6 +91,7 @@ class FileStorage final : public Storage {
   const FileIdentity identity_;
   const FileAccess access_;
   std::atomic<bool> opened_{false};  ///< publishes all below, which are written once under a global lock
+  std::uint64_t device_ = 0;         ///< that it was opened on
   const std::byte* address_ = nullptr;
   void* mapped_ = nullptr;
   int kept_descriptor_ = -1;

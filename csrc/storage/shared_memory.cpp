@@ -60,8 +60,7 @@ std::shared_ptr<SharedMemory> SharedMemory::from_descriptor(int descriptor) {
   return memory;
 }
 
-std::shared_ptr<SharedMemory> SharedMemory::copy_of_file(const std::string& path) {
-  const OpenFile file(path);
+std::shared_ptr<SharedMemory> SharedMemory::copy_of_file(const OpenFile& file) {
   auto memory = std::make_shared<SharedMemory>(static_cast<std::size_t>(file.size()), With::kChildren);
   memory->populate(0, memory->size());
   file.read(0, memory->bytes());

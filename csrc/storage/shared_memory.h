@@ -4,9 +4,10 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 
 namespace penstock {
+
+class OpenFile;
 
 /// Memory that forked children share, and that another process can map by its descriptor.
 ///
@@ -29,8 +30,8 @@ class SharedMemory {
 
   /// A file's contents, copied: a mapped file could be cut short under whoever reads it.
   ///
-  /// \throws Error kShard when it cannot be opened or read
-  static std::shared_ptr<SharedMemory> copy_of_file(const std::string& path);
+  /// \throws Error kShard when it cannot be read, or there is no memory for it
+  static std::shared_ptr<SharedMemory> copy_of_file(const OpenFile& file);
 
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;

@@ -206,19 +206,24 @@ def show(
 ) -> None:
     """Draw one batch as the network will see it, with the names of its classes.
 
-    Of shards, rows of uint8 that are pictures, with their numbers.
+    Of shards, and of files with a sample each, rows of uint8 that are pictures, with their numbers.
     """
     with _explain_missing():
         from penstock import look, look_arrays
+    taken_for: look_arrays.Kind | None = None if kind is None else kind.value
     try:
-        if (kind or look_arrays.kind_of(path)) == "shards":
-            if augment:
-                raise typer.BadParameter("--augment is for folders of images")
-            sheet = look_arrays.array_sheet(path, size=size, count=count, seed=seed)
-        else:
+        taken_for = taken_for or look_arrays.kind_of(path)
+        if augment and taken_for != "images":
+            raise typer.BadParameter("--augment is for folders of images")
+        if taken_for == "images":
             sheet = look.contact_sheet(path, size=size, count=count, augment=augment, seed=seed)
+        else:
+            sheet = look_arrays.array_sheet(path, taken_for, size=size, count=count, seed=seed)
     except penstock.PenstockError as error:
-        raise _said(error) from None
+        said = _said(error)
+        if kind is None and taken_for == "files":
+            typer.echo("Each file is taken for one sample: --kind shards draws rows instead.", err=True)
+        raise said from None
     sheet.save(out)
     typer.echo(f"{out}: {sheet.width} x {sheet.height} pixels")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, cast, overload
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.utils.data._utils import collate as torch_collate
 
 from penstock import _core
 from penstock.device import pin
-from penstock.errors import SampleError, SchemaError
+from penstock.errors import PenstockError, SampleError, SchemaError
 from penstock.layout import PADDED, Layout, Parts, shape_of_image
 from penstock.table import (
     Batch,
@@ -48,15 +48,15 @@ class _DictSample(dict[str, Tensor]):
     """Likewise a dict."""
 
 
-class Samples(Sequence[Any]):
+class Samples(MutableSequence[Any]):
     """The samples of one batch, before any byte of them has been read.
 
-    A true sequence of ordinary samples for whoever looks at them one by one; `collate`, and torch's
-    default collate, ask for the whole batch at once instead and make no single samples (but for the
-    first, which torch looks at to know what they are).
+    Ordinary samples for whoever looks at them one by one, to be sorted, replaced and left out as in a list;
+    `collate`, and torch's default collate, ask for the whole batch at once instead and make no single samples
+    (but for the first, which torch looks at to know what they are).
 
     Looking at one sample assembles the whole batch; the sample is a copy of its rows. What is done to a
-    sample shows in the batch that is made of it, as with a list.
+    sample, or to their sequence, shows in the batch that is made of it.
     """
 
     def __init__(self, table: Table, rows: Any, underway: Underway | None = None) -> None:
@@ -66,9 +66,10 @@ class Samples(Sequence[Any]):
         self._assembler = table  # what the tensors came out of
         self._tensors: list[Tensor] | None = None
         self._given: dict[int, tuple[Sample, list[Tensor]]] = {}
+        self._list: list[Sample] | None = None  # in its place, once the sequence itself was changed
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows if self._list is None else self._list)
 
     def __repr__(self) -> str:
         return f"Samples({len(self)} of {', '.join(self._table.structure.names)})"
@@ -78,6 +79,8 @@ class Samples(Sequence[Any]):
     @overload
     def __getitem__(self, i: slice) -> list[Sample]: ...
     def __getitem__(self, i: int | slice) -> Sample | list[Sample]:
+        if self._list is not None:
+            return self._list[i]
         if isinstance(i, slice):
             return [self[k] for k in range(len(self))[i]]
         if not -len(self) <= i < len(self):
@@ -91,6 +94,31 @@ class Samples(Sequence[Any]):
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
+
+    def __setitem__(self, i: Any, value: Any) -> None:
+        self._as_list()[i] = value
+
+    def __delitem__(self, i: Any) -> None:
+        del self._as_list()[i]
+
+    def __add__(self, other: Iterable[Sample]) -> list[Sample]:
+        return [*self, *other]
+
+    def __radd__(self, other: Iterable[Sample]) -> list[Sample]:
+        return [*other, *self]
+
+    def insert(self, index: int, value: Sample) -> None:
+        """As a list's."""
+        self._as_list().insert(index, value)
+
+    def sort(self, *, key: Callable[[Sample], Any] | None = None, reverse: bool = False) -> None:
+        """As a list's."""
+        self._as_list().sort(key=cast(Any, key), reverse=reverse)
+
+    def _as_list(self) -> list[Sample]:
+        if self._list is None:
+            self._list = list(self)
+        return self._list
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)
@@ -117,7 +145,7 @@ class Samples(Sequence[Any]):
 
     def _begun(self, layout: Layout) -> Batch | None:
         """What was assembled before it was asked for, if that is of use."""
-        if any(_was_changed(sample, fields) for sample, fields in self._given.values()):
+        if self._list is not None or any(_was_changed(*given) for given in self._given.values()):
             return self._of_changed(layout)
         tensors, self._tensors = self._tensors, None
         underway, self._underway = self._underway, None
@@ -166,11 +194,15 @@ def transformed(transform: Transform, sample: Any, row: Any) -> Any:
     """`transform(sample)`; a failure says which row it was, and keeps its cause.
 
     Raises:
+        FormatError, ShardError: It asked for a file that is broken, or cannot be read.
         SampleError: The transform raised.
     """
     try:
         return transform(sample)
     except Exception as error:
+        if isinstance(error, PenstockError) and error.path is not None:
+            error.row = int(row) if error.row is None else error.row
+            raise
         raise SampleError(f"the transform raised {type(error).__name__}: {error}", row=int(row)) from error
 
 
@@ -186,7 +218,9 @@ def _plain(sample: Any) -> Any:
     """The same sample without its mark."""
     if isinstance(sample, _TensorSample):
         return sample.as_subclass(Tensor)
-    return tuple(sample) if isinstance(sample, _TupleSample) else dict(sample)
+    if isinstance(sample, _DictSample):
+        return dict(sample)
+    return tuple(sample) if isinstance(sample, _TupleSample) else sample
 
 
 def _collate_marked(batch: Any, *, collate_fn_map: dict[Any, Any] | None = None) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "SampleError",
     "SchemaError",
     "ShardError",
+    "require_choice",
     "unreadable",
 ]
 
@@ -119,3 +121,17 @@ class ArgumentError(PenstockError, ValueError):
 
 class RowError(PenstockError, IndexError):
     """This row number is outside the dataset."""
+
+
+def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """See that an argument has one of its values.
+
+    Raises:
+        ArgumentError: It has another.
+    """
+    if value not in choices:
+        raise ArgumentError(
+            f"{name}= has a value that cannot be",
+            expected=" or ".join(map(repr, choices)),
+            actual=repr(value),
+        )

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from penstock.errors import ArgumentError, SchemaError
+from penstock.errors import ArgumentError, SchemaError, require_choice
 
 __all__ = ["PADDED", "Layout", "Parts", "shape_of_image"]
 
@@ -36,9 +36,9 @@ class Layout:
     layout: Literal["pad", "pack", "nested", "list"] = "pad"
 
     def __post_init__(self) -> None:
-        _require_choice("layout", self.layout, ("pad", "pack", "nested", "list"))
-        _require_choice("truncation", self.truncation, ("right", "left"))
-        _require_choice("padding_side", self.padding_side, ("right", "left"))
+        require_choice("layout", self.layout, ("pad", "pack", "nested", "list"))
+        require_choice("truncation", self.truncation, ("right", "left"))
+        require_choice("padding_side", self.padding_side, ("right", "left"))
         for name, least in (("pad_to_multiple", 1), ("max_length", 0)):
             object.__setattr__(self, name, _at_least(name, getattr(self, name), least))
 
@@ -178,13 +178,6 @@ def _sums(lengths: Tensor, dtype: torch.dtype) -> Tensor:
             "a batch has too many values to be packed", expected=str(dtype), actual=str(sums[-1].item())
         )
     return sums.to(dtype)
-
-
-def _require_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ArgumentError(
-            f"{name}= has a value that cannot be", expected=f"one of {choices}", actual=repr(value)
-        )
 
 
 def _at_least(name: str, value: Any, least: int) -> int | None:

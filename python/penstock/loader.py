@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, starmap
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -33,7 +34,6 @@ from penstock.device import (
     next_produced,
 )
 from penstock.errors import ArgumentError, SchemaError
-from penstock.layout import PADDED
 from penstock.report import Meter
 from penstock.samplers import BatchSampler, ClassIndex, SequentialSampler, ShuffleSampler
 from penstock.samplers.base import BatchOrder, Ordered, Pass, Sampler, at_least
@@ -95,7 +95,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     Raises:
         ArgumentError: A number is too small; torch has no such device here; `drop_cache` where batches are
-            not assembled natively; `timeout` without worker processes.
+            not assembled natively; `timeout` without worker processes; `trace` in no folder.
         ValueError: Arguments exclude each other, as in torch.
     """
 
@@ -126,6 +126,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         drop_cache: bool = False,
         trace: str | os.PathLike[str] | None = None,
     ) -> None:
+        if trace is not None and not Path(trace).absolute().parent.is_dir():
+            raise ArgumentError("the trace's folder is not there", actual=os.fspath(trace))
         if num_threads is not None:
             set_num_threads(at_least(1, num_threads, "num_threads"))
         if prefetch_factor is not None:
@@ -244,7 +246,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         """Go on from there: the next `iter()` begins with the batch after it.
 
         Raises:
-            ArgumentError: The state is of another sampler, seed or dataset.
+            ArgumentError: The state is of another sampler, of another seed than was asked for, or of another
+                dataset.
         """
         if not isinstance(state, dict):
             raise ArgumentError("a state is a dict", actual=type(state).__name__)
@@ -262,6 +265,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
                 hint="Its fields, the lengths of its shards or the sizes of its files have changed.",
             )
         if order is not None:
+            if self._drawn is not None and isinstance(sampler, dict):
+                self._drawn.seed = sampler.get("seed", self._drawn.seed)  # nobody asked for another
             order.load_state_dict(sampler)  # type: ignore[arg-type]
             batches = 0 if self._is_exact() else batches
             ended = order._start > 0
@@ -313,6 +318,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             self.num_workers == 0
             and isinstance(self.dataset, Dataset)
             and self.dataset.transform is None
+            and not self.dataset._is_overridden
             and type(self.collate_fn) is Collate
             and self.batch_sampler is not None
         )
@@ -384,10 +390,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         """Batches of a stream: made in a thread of its own, or of what such a thread has sorted by class."""
         stream: Any = self.dataset
         collate_fn: Any = self.collate_fn
-        is_default = collate_fn is torch.utils.data.default_collate or (
-            type(collate_fn) is Collate and collate_fn.ragged is None and collate_fn.layout == PADDED
-        )
-        pin_memory = self.pin_memory or (is_default and getattr(collate_fn, "pin_memory", False))
+        is_default = collate_fn in (collate, torch.utils.data.default_collate)
         take_device = device_of_this_thread()
 
         def begin(stop: Stop) -> Iterator[Produced]:
@@ -397,9 +400,9 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
                 stop,
                 drop_last=self.drop_last,
                 collate_fn=None if is_default else collate_fn,
-                stacker=Stacker(pin_memory=pin_memory),
+                stacker=Stacker(pin_memory=self.pin_memory),
             )
-            return _after(take_device, batches) if pin_memory else batches
+            return _after(take_device, batches) if self.pin_memory else batches
 
         if isinstance(stream, ClassStream):
             yield from islice(_ending(begin(never)), place.yielded, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -166,12 +167,16 @@ def _histogram(what: str, unit: str, values: np.ndarray[Any, np.dtype[np.int64]]
     return table
 
 
-def array_sheet(source: PathLike, *, size: int = 224, count: int = 24, seed: int = 0) -> Image.Image:
+def array_sheet(
+    source: PathLike, kind: Kind = "shards", *, size: int = 224, count: int = 24, seed: int = 0
+) -> Image.Image:
     """One shuffled batch of arrays that are pictures, as they are, with their row numbers.
 
     Args:
-        source: As for `ShardDataset`; rows are uint8, of shape (height, width), (height, width, channels) or
-            (channels, height, width), with 1, 3 or 4 channels. The first such field is taken.
+        source: As for `ShardDataset`, or a folder for `FileDataset`; rows are uint8, of shape (height,
+            width), (height, width, channels) or (channels, height, width), with 1, 3 or 4 channels. The
+            first such field is taken.
+        kind: Which of the two: "shards" or "files". Default: "shards".
         size: What is smaller is drawn this large, in pixels, or as near to it as whole numbers come.
             Default: 224.
         count: How many. Default: 24.
@@ -179,9 +184,10 @@ def array_sheet(source: PathLike, *, size: int = 224, count: int = 24, seed: int
 
     Raises:
         SchemaError: No field is a picture.
-        ShardError, FormatError: As `ShardDataset`.
+        ShardError, FormatError: As `ShardDataset` and `FileDataset`.
     """
-    dataset = ShardDataset(source)
+    opened = FileDataset if kind == "files" else ShardDataset
+    dataset: Dataset = opened(source)
     names = [field.name for field in dataset.schema if _is_picture(field)]
     if not names:
         raise SchemaError(
@@ -192,8 +198,8 @@ def array_sheet(source: PathLike, *, size: int = 224, count: int = 24, seed: int
         )
     if len(dataset) == 0:
         raise SchemaError("there are no rows", path=os.fspath(source))
-    rows = list(ShuffleSampler(dataset, seed=seed))[:count]
-    pictures = _as_rgb(ShardDataset(source, fields=names[0]).gather(rows))
+    rows = list(islice(ShuffleSampler(dataset, seed=seed), count))
+    pictures = _as_rgb(opened(source, fields=names[0]).gather(rows))
     times = max(1, size // max(pictures.shape[2:]))
     enlarged = pictures.repeat_interleave(times, dim=2).repeat_interleave(times, dim=3)
     return sheet_of(enlarged, [str(row) for row in rows])
@@ -202,7 +208,8 @@ def array_sheet(source: PathLike, *, size: int = 224, count: int = 24, seed: int
 def _is_picture(field: Field) -> bool:
     shape = field.shape
     has_channels = len(shape) == 3 and (shape[-1] in _CHANNELS or shape[0] in _CHANNELS)
-    return field.dtype == torch.uint8 and 0 not in shape and (len(shape) == 2 or has_channels)
+    is_one_size = field.kind == "fixed" and 0 not in shape
+    return field.dtype == torch.uint8 and is_one_size and (len(shape) == 2 or has_channels)
 
 
 def _as_rgb(rows: Tensor) -> Tensor:

@@ -26,11 +26,13 @@ def random_split(
     seed: int | None = None,
     *,
     groups: Targets | None = None,
+    generator: torch.Generator | None = None,
 ) -> list[Any]:
     """Cut a dataset at random into parts that do not overlap, as torch's `random_split`.
 
-    The samples of a part are in the dataset's order (torch shuffles them), so that going through a
-    validation set reads its files from front to back.
+    The samples of a part are in the dataset's order, so that going through a validation set reads its files
+    from front to back. With a `generator` the parts are those of torch's `random_split`, sample by sample,
+    in the order that it has shuffled them into.
 
     Args:
         dataset: A Penstock dataset, or any other with a length.
@@ -43,16 +45,26 @@ def random_split(
         groups: A group for each sample (see `ClassIndex`), as patients of images: no group is torn apart.
             `lengths` are then met as nearly as the groups allow, and so is `stratify`. Default: every sample
             for itself.
+        generator: Where torch's permutation comes from; without `stratify`, `seed` and `groups`, which torch
+            does not know. Default: none, `seed` decides.
 
     Returns:
         A `Subset` for each length; of a dataset that is not Penstock's a `torch.utils.data.Subset`.
 
     Raises:
-        ArgumentError: The lengths do not sum to the dataset's, labels or groups are not one a sample, or the
-            groups leave a part empty.
+        ArgumentError: The lengths do not sum to the dataset's, labels or groups are not one a sample, the
+            groups leave a part empty, or a generator is given together with what torch does not know.
         SchemaError: The labels or groups are no ints or strings.
     """
     counts = _counts(len(dataset), lengths)
+    if generator is not None:
+        if not (stratify is None or stratify is False) or seed is not None or groups is not None:
+            raise ArgumentError(
+                "generator= cuts as torch does, which knows no stratify=, seed= or groups=",
+                hint="For those, give seed= and leave generator= out.",
+            )
+        order = torch.randperm(len(dataset), generator=generator).numpy()
+        return [subset_of(dataset, part) for part in np.split(order, np.cumsum(counts))[: len(counts)]]
     part_of = _parts(dataset, counts, stratify, groups, seed)
     return [subset_of(dataset, np.flatnonzero(part_of == part)) for part in range(len(counts))]
 

@@ -222,7 +222,7 @@ class Stacker:
             row=self._rows[i],
             expected=f"as before, {expected}",
             actual=actual,
-            hint="Make them alike in the source, or give the loader a collate_fn.",
+            hint="Make them alike in the source, or give the loader a collate_fn: penstock.Collate() pads.",
         )
 
 

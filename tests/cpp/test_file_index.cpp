@@ -18,6 +18,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "base/checksum.h"
@@ -488,20 +489,42 @@ TEST_CASE("any damage under a checksum that is right gives a sound index or a re
   CHECK(accepted < 19'000);
 }
 
+TEST_CASE("a file that is no index is refused by its header, without memory for the rest") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("huge");
+  constexpr off_t kHuge = off_t{1} << 40U;  // takes no room on the disk
+  const auto refusal_of = [&](const std::string& front, off_t bytes) {
+    folder.write("huge", front);
+    REQUIRE(::truncate(path.c_str(), bytes) == 0);
+    return error_from([&] { return FileIndex::open(path); });
+  };
+  const std::string image(as_text(FileIndex::make(sample_parts())->image().bytes()));
+  for (const auto& [front, bytes, kind] : {std::tuple{std::string("no index"), kHuge, ErrorKind::kArgument},
+                                           {image, kHuge, ErrorKind::kFormat},
+                                           {"n", off_t{1}, ErrorKind::kArgument},
+                                           {image, off_t{10}, ErrorKind::kFormat},
+                                           {"", off_t{0}, ErrorKind::kFormat}}) {
+    const Error error = refusal_of(front, bytes);
+    CHECK(error.kind() == kind);
+    CHECK(error.path() == path);
+  }
+  CHECK(error_from([&] { return FileIndex::open(folder.path("gone")); }).path() == folder.path("gone"));
+}
+
 TEST_CASE("an index is written whole, readable by all, and leaves nothing else behind") {
   const TemporaryFolder folder;
   const std::string path = folder.path("set.index");
   const auto first = FileIndex::make(sample_parts());
   first->write(path);
-  const FileIndex read(SharedMemory::copy_of_file(path));
-  require_is_sample(read);
-  CHECK(read.fingerprint() == first->fingerprint());
+  const auto read = FileIndex::open(path);
+  require_is_sample(*read);
+  CHECK(read->fingerprint() == first->fingerprint());
 
   FileIndex::Parts parts = sample_parts();
   parts.recipe = "as asked later";
   FileIndex::make(parts)->write(path);
-  require_is_sample(read);
-  CHECK(FileIndex(SharedMemory::copy_of_file(path)).recipe() == "as asked later");
+  require_is_sample(*read);
+  CHECK(FileIndex::open(path)->recipe() == "as asked later");
   struct stat status{};
   REQUIRE(::stat(path.c_str(), &status) == 0);
   CHECK((status.st_mode & 0777U) == 0644U);
@@ -534,7 +557,7 @@ TEST_CASE("a reader finds an index whole while it is written again and again") {
     for (int i = 0; i < 50; ++i) (i % 2 == 0 ? second : first)->write(path);
   });
   for (int i = 0; i < 200; ++i) {
-    const std::uint64_t found = FileIndex(SharedMemory::copy_of_file(path)).fingerprint();
+    const std::uint64_t found = FileIndex::open(path)->fingerprint();
     const bool known = found == first->fingerprint() || found == second->fingerprint();
     CHECK(known);
   }

@@ -11,11 +11,15 @@
 #include <string>
 #include <vector>
 
+#include "base/bytes.h"
+#include "format_checks.h"
 #include "storage/file.h"
 #include "temporary_folder.h"
 
 namespace penstock {
 namespace {
+
+using testing::error_from;
 
 constexpr std::size_t kUnit = std::size_t{2} << 20U;
 
@@ -104,6 +108,42 @@ TEST_CASE("every advice leaves the bytes as they are, in files of any size") {
       }
     }
   }
+}
+
+TEST_CASE("a file is the same on another machine, where its device has another number") {
+  const testing::TemporaryFolder folder;
+  const std::string path = folder.path("rows");
+  for (const FileAccess access : {FileAccess::kMap, FileAccess::kRead}) {
+    folder.write("rows", "0123");
+    folder.set_time("rows", {1'000'000'000, 7});
+    FileIdentity there = OpenFile(path).identity();
+    ++there.device;
+    FileStorage storage(path, there, access);
+    std::vector<std::byte> read(4);
+    storage.read(0, read);
+    CHECK(as_text(read) == "0123");
+    CHECK_NOTHROW(storage.check());
+    folder.write("rows", "4567");  // in place
+    CHECK(error_from([&] { storage.check(); }).found() == "a later modification time");
+    folder.replace("rows", "8901");
+    CHECK_NOTHROW(storage.check());  // what we hold is whole
+  }
+}
+
+TEST_CASE("what differs of a file that has changed is told") {
+  const testing::TemporaryFolder folder;
+  const std::string path = folder.path("rows");
+  const auto told_after = [&](const auto& change) {
+    folder.write("rows", "0123");
+    folder.set_time("rows", {1'000'000'000, 0});
+    FileStorage storage(path, OpenFile(path).identity(), FileAccess::kMap);
+    change();
+    return error_from([&] { (void)storage.data(); }).found();
+  };
+  CHECK(told_after([&] { folder.set_time("rows", {1'000'000'001, 0}); }) == "a later modification time");
+  CHECK(told_after([&] { folder.set_time("rows", {999'999'999, 0}); }) == "an earlier modification time");
+  CHECK(told_after([&] { folder.replace("rows", "0123"); }) == "another file of that name");
+  CHECK(told_after([&] { folder.write("rows", "01234"); }) == "5 bytes");
 }
 
 }  // namespace

@@ -227,6 +227,19 @@ TEST_CASE("a change that is too recent, or still to come, cannot be told: 0") {
   CHECK(folder_changed(folder.path("future")) > now_ns());  // what it is, told or not
 }
 
+TEST_CASE("where whole seconds are kept, or even ones, a change of the last two cannot be told") {
+  const TemporaryFolder folder;
+  const auto told = [&](std::int64_t changed) {
+    set_changed(folder.path(), changed);
+    return list_folder(folder.path(), {}).changed.front() == changed;
+  };
+  const std::int64_t second = now_ns() / kSecond * kSecond;
+  CHECK_FALSE(told(second));
+  CHECK_FALSE(told(second - kSecond));
+  CHECK(told(second - 4 * kSecond));
+  CHECK(told(second - kSecond + 1));  // no such file system
+}
+
 TEST_CASE("a folder's change tells of files that come, go or are renamed, and of nothing else") {
   const TemporaryFolder folder;
   folder.add("x");

@@ -2,9 +2,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <thread>
@@ -14,7 +16,10 @@
 #include "assemble/table.h"
 #include "assemble/thread_pool.h"
 #include "base/error.h"
+#include "format_checks.h"
+#include "guards.h"
 #include "index/column.h"
+#include "recorded_storage.h"
 #include "storage/file.h"
 
 namespace penstock {
@@ -192,10 +197,60 @@ TEST_CASE("a file that shrinks while it is mapped or read is an error that names
       } catch (const Error& error) {
         CHECK(error.kind() == ErrorKind::kShard);
         CHECK(error.path() == file.path());
+        CHECK(error.field() == "x");
+        CHECK(error.row() == 63);
       }
     }
   }
   set_num_threads(1);
+}
+
+Error error_of(Column& column, const std::vector<std::int64_t>& rows) {
+  Buffer out(rows.size() * static_cast<std::size_t>(column.row_bytes()));
+  return testing::error_from([&] { return gather(column, rows, out.data()), 0; });
+}
+
+TEST_CASE("an error names the row that is gone, not one of the others") {
+  for (const FileAccess access : {FileAccess::kMap, FileAccess::kRead}) {
+    const TemporaryFile file(random_bytes(std::size_t{64} * 4096, 1));
+    const auto column = column_over(file, 64, 4096, access);
+    (void)column->views();
+    REQUIRE(::truncate(file.path().c_str(), 4096 * 10) == 0);
+    CHECK(error_of(*column, {0, 9, 40, 3, 50}).row() == 40);
+    CHECK(error_of(*column, {8, 9, 10, 11}).row() == 10);
+    CHECK(error_of(*column, {40}).field() == "x");
+  }
+}
+
+TEST_CASE("an error names the row that is gone, also where rows lie scattered") {
+  for (const FileAccess access : {FileAccess::kMap, FileAccess::kRead}) {
+    const TemporaryFile file(random_bytes(std::size_t{2} << 16U, 1));
+    const FileIdentity identity = OpenFile(file.path()).identity();
+    Column column({"x",
+                   DType::kUInt8,
+                   {2},
+                   {std::make_shared<FileStorage>(file.path(), identity, access)},
+                   {{1, {1 << 16}, false}},
+                   {Shard{}},
+                   {1 << 16}});
+    (void)column.views();
+    REQUIRE(::truncate(file.path().c_str(), (1 << 16) + 4096) == 0);
+    CHECK(error_of(column, {3, 4000, 4096, 9}).row() == 4096);
+    CHECK(error_of(column, {3, 60000, 5000}).row() == 60000);
+    CHECK(error_of(column, {4094, 4095, 4096, 4097}).row() == 4096);
+  }
+}
+
+TEST_CASE("a file that cannot be opened is an error that names its first row") {
+  const TemporaryFile good(random_bytes(4096, 1));
+  const TemporaryFile gone(random_bytes(4096, 2));
+  const auto column = concatenate(*column_over(good, 4, 1024, FileAccess::kAuto),
+                                  *column_over(gone, 4, 1024, FileAccess::kAuto));
+  REQUIRE(::truncate(gone.path().c_str(), 4000) == 0);
+  const Error error = error_of(*column, {0});
+  CHECK(error.path() == gone.path());
+  CHECK(error.field() == "x");
+  CHECK(error.row() == 4);
 }
 
 TEST_CASE("a file that was replaced between its header and its first row is refused") {
@@ -223,6 +278,71 @@ TEST_CASE("parts that do not fit together are refused") {
   CHECK_THROWS_AS(make(10, std::int64_t{1} << 62, 0, 0), Error);
   CHECK_THROWS_AS(make(10, -10, 0, 0), Error);
   CHECK_THROWS_AS(make(10, 10, 0, 1), Error);
+}
+
+/// Shards of 100 rows of 3 two-byte elements.
+struct Recorded {
+  std::vector<std::shared_ptr<testing::RecordedStorage>> storages;
+  std::shared_ptr<Column> column;
+};
+
+Recorded make_recorded(const std::vector<bool>& are_mapped, bool byte_swapped) {
+  Recorded recorded;
+  Column::Parts parts{"x", DType::kInt16, {3}, {}, {{6, {2}, byte_swapped}}, {}, {}};
+  for (std::size_t i = 0; i < are_mapped.size(); ++i) {
+    std::string bytes;
+    for (std::size_t at = 0; at < 600; ++at) bytes += static_cast<char>(at * 7 + i);
+    recorded.storages.push_back(std::make_shared<testing::RecordedStorage>(bytes, are_mapped[i]));
+    parts.storages.push_back(recorded.storages.back());
+    parts.shards.push_back({0, static_cast<std::uint32_t>(i), 0});
+    parts.rows.push_back(100);
+  }
+  recorded.column = std::make_shared<Column>(std::move(parts));
+  return recorded;
+}
+
+void require_recorded(const Recorded& recorded, const std::vector<std::int64_t>& rows, bool byte_swapped) {
+  Buffer out(rows.size() * 6);
+  gather(*recorded.column, rows, out.data());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const auto shard = static_cast<std::size_t>(rows[i] / 100);
+    for (std::size_t at = 0; at < 6; ++at) {
+      const auto from = static_cast<std::size_t>(rows[i] % 100) * 6 + (byte_swapped ? at ^ 1U : at);
+      REQUIRE(out[i * 6 + at] == static_cast<std::byte>(from * 7 + shard));
+    }
+  }
+}
+
+TEST_CASE("rows of mapped files are copied together, whatever other files are") {
+  std::vector<bool> are_mapped(64, true);
+  are_mapped[63] = false;
+  std::mt19937_64 random(4);
+  std::vector<std::int64_t> rows(5000);
+  for (auto& row : rows) row = static_cast<std::int64_t>(random() % 6400);
+  const auto unmapped = std::count_if(rows.begin(), rows.end(), [](std::int64_t row) { return row >= 6300; });
+  REQUIRE(unmapped > 10);
+  for (const bool byte_swapped : {false, true}) {
+    const Recorded recorded = make_recorded(are_mapped, byte_swapped);
+    (void)recorded.column->views();
+    const std::int64_t before = testing::guards_so_far();
+    require_recorded(recorded, rows, byte_swapped);
+    CHECK(testing::guards_so_far() - before <= unmapped + 3);
+    CHECK(recorded.storages.back()->reads() <= unmapped);
+  }
+}
+
+TEST_CASE("rows that follow one another are read together, of each file") {
+  for (const bool byte_swapped : {false, true}) {
+    const Recorded recorded = make_recorded({false, false, true, false}, byte_swapped);
+    std::vector<std::int64_t> rows(400);
+    std::iota(rows.begin(), rows.end(), 0);
+    require_recorded(recorded, rows, byte_swapped);
+    for (const std::size_t i : std::vector<std::size_t>{0, 1, 3}) CHECK(recorded.storages[i]->reads() == 1);
+    require_recorded(recorded, {99, 100, 101, 350, 7, 8}, byte_swapped);
+    CHECK(recorded.storages[0]->reads() == 3);
+    CHECK(recorded.storages[1]->reads() == 2);
+    CHECK(recorded.storages[3]->reads() == 2);
+  }
 }
 
 TEST_CASE("row numbers count from the end, or are refused") {

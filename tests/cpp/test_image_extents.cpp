@@ -33,7 +33,7 @@ ImageExtents::Parts parts_in(const TemporaryFolder& folder) {
 }
 
 std::string text_of(const EncodedImages& images, std::int64_t row, std::uint64_t most = UINT64_MAX) {
-  return std::string(as_text(images.read(row, most)));
+  return std::string(as_text(images.read_front(row, most)));
 }
 
 TEST_CASE("images of several files, and of two catalogues") {
@@ -61,6 +61,20 @@ TEST_CASE("images of several files, and of two catalogues") {
   CHECK(error.path() == folder.path("b"));
 }
 
+TEST_CASE("an image of more bytes than any has is refused before it is read") {
+  const TemporaryFolder folder;
+  const auto images = std::make_shared<ImageExtents>(parts_in(folder));
+  CHECK(images->read(1, 6).size() == 6);
+  const JoinedImages both(images, images);
+  for (const std::int64_t row : {1, 5}) {
+    const Error error = error_from([&] { return both.read(row, 5).size(); });
+    CHECK(error.kind() == ErrorKind::kFormat);
+    CHECK(error.needed() == "5 bytes or fewer");
+    CHECK(error.found() == "6 bytes");
+  }
+  CHECK(text_of(both, 5, 5) == "45678");
+}
+
 TEST_CASE("parts that do not fit together") {
   const TemporaryFolder folder;
   const auto refuses = [&](const auto& change) {
@@ -85,10 +99,10 @@ TEST_CASE("a file that changes") {
   const ImageExtents images(parts_in(folder));
   CHECK(text_of(images, 0) == "0123");
   folder.write("a", "01");
-  CHECK(error_from([&] { return images.read(1).size(); }).kind() == ErrorKind::kShard);
-  CHECK(error_from([&] { return images.read(0).size(); }).kind() == ErrorKind::kShard);
+  CHECK(error_from([&] { return images.read(1, 100).size(); }).kind() == ErrorKind::kShard);
+  CHECK(error_from([&] { return images.read(0, 100).size(); }).kind() == ErrorKind::kShard);
   folder.write("a", "abcdefghijkl");
-  const Error error = error_from([&] { return images.read(0).size(); });
+  const Error error = error_from([&] { return images.read(0, 100).size(); });
   CHECK(error.problem() == "the file has changed since it was opened");
   CHECK(error.path() == folder.path("a"));
   CHECK(text_of(images, 3) == "12");

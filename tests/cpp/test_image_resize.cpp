@@ -66,7 +66,7 @@ TEST_CASE("instructions do not show in the result, nor does what else of the inp
     ResizeScratch scratch;
     PixelBuffer output;
     const Samples want = packed(resize(plan, in, 0, 0, output, scratch, Instructions::kPortable));
-    for (const Instructions better : {Instructions::kSse4, Instructions::kAvx2}) {
+    for (const Instructions better : {Instructions::kSse4, Instructions::kAvx2, Instructions::kAvx512}) {
       if (better > best_instructions()) continue;
       CHECK(packed(resize(plan, in, 0, 0, output, scratch, better)) == want);
       const Rect needs = resize_needs(plan, scratch);
@@ -100,6 +100,60 @@ TEST_CASE("weights are whole: they sum to one, within rounding, over pixels that
       }
     }
   }
+}
+
+TEST_CASE("quads are the weights, and begin where pixels are needed") {
+  constexpr std::int32_t kSize = WeightQuads::kSize;
+  std::mt19937 random(7);
+  for (int i = 0; i < 500; ++i) {
+    const std::int32_t in_size = draw(random, 1, 900);
+    const std::int32_t out_size = draw(random, 1, 300);
+    const AxisWeights weights({in_size, 0, static_cast<float>(in_size), out_size, 0, out_size,
+                               random() % 2 == 0 ? Filter::kBilinear : Filter::kBicubic});
+    const WeightQuads& quads = weights.quads();
+    if (!quads.are_there()) continue;
+    for (std::int32_t x = 0; x < out_size; ++x) {
+      const AxisWeights::Window window = weights.window(x);
+      REQUIRE(window.count <= quads.per_window() * kSize);
+      for (std::int32_t j = 0; j < quads.per_window() * kSize; ++j) {
+        const std::int8_t* digit =
+            quads.digits(x) + j / kSize * WeightQuads::kDigits * WeightQuads::kPairBytes + j % kSize;
+        std::int32_t weight = 0;
+        for (std::int32_t k = 0, unit = 1; k < WeightQuads::kDigits; ++k, unit *= 256) {
+          weight += digit[k * WeightQuads::kPairBytes] * unit;
+        }
+        CHECK(weight == (j < window.count ? weights.fixed(x)[j] : 0));
+      }
+      for (std::int32_t quad = 0; quad < quads.per_window(); ++quad) {
+        const std::int32_t first = quads.firsts()[x / 2 * quads.per_window() + quad];
+        CHECK(first <= weights.needed().first + weights.needed().count - 1);
+        if (x % 2 == 0 && quad * kSize < window.count) CHECK(first == window.first + quad * kSize);
+      }
+    }
+  }
+}
+
+TEST_CASE("weights of long sides are not kept between images, those of others are") {
+  const auto plan = [](std::int32_t width) {
+    return ResizePlan{width, 1, {0, 0, static_cast<float>(width), 1}, 100, 1, {0, 0, 100, 1}};
+  };
+  ResizeScratch scratch;
+  PixelBuffer output;
+  std::mt19937 random(7);
+  for (const std::int32_t width : {200, 1'500'000, 1'600'000, 1'700'000, 3'000'000}) {
+    PixelBuffer input;
+    const PixelView in = noise(input, width, 1, {1, 1}, random);
+    (void)resize(plan(width), in, 0, 0, output, scratch, best_instructions());
+    CHECK(scratch.weights.bytes() <= WeightCache::kMostKept);
+  }
+  (void)resize_needs(plan(3'000'000), scratch);  // for an image that turns out to be broken
+  CHECK(scratch.weights.bytes() > WeightCache::kMostKept);
+  (void)resize_needs(plan(200), scratch);
+  CHECK(scratch.weights.bytes() <= WeightCache::kMostKept);
+  const std::size_t bytes = scratch.weights.bytes();
+  CHECK(bytes > 0);
+  (void)resize_needs(plan(200), scratch);
+  CHECK(scratch.weights.bytes() == bytes);
 }
 
 TEST_CASE("boxes and windows that are not inside are refused") {

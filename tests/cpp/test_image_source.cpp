@@ -162,7 +162,7 @@ class SlowImages final : public EncodedImages {
   [[nodiscard]] std::int64_t num_rows() const noexcept override { return 8; }
   [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override { return {8}; }
   [[nodiscard]] std::int64_t num_shards() const noexcept override { return 1; }
-  void fetch(std::int64_t /*row*/, std::uint64_t /*most*/, std::vector<std::byte>& buffer) const override {
+  void fetch(std::int64_t /*row*/, Wanted /*wanted*/, std::vector<std::byte>& buffer) const override {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     const Bytes bytes = as_bytes(png());
     buffer.assign(bytes.begin(), bytes.end());

@@ -8,11 +8,14 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <new>
 #include <numeric>
 #include <random>
+#include <span>
 #include <thread>
 #include <vector>
 
+#include "assemble/source.h"
 #include "assemble/thread_pool.h"
 #include "base/error.h"
 #include "index/column.h"
@@ -71,6 +74,29 @@ const Table& numbers(std::int64_t bad_row = -1) {
   table = std::make_unique<Table>(std::vector{std::make_shared<Column>(std::move(parts))});
   return *table;
 }
+
+/// Rows of zeros, of which none can be asked for: there is no memory left.
+class NotAskedFor final : public Source {
+ public:
+  [[nodiscard]] std::span<const Field> fields() const noexcept override { return {&field_, 1}; }
+  [[nodiscard]] std::int64_t num_rows() const noexcept override { return kRows; }
+  [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override { return {kRows}; }
+  [[nodiscard]] std::int64_t num_shards() const noexcept override { return 1; }
+  [[nodiscard]] std::int64_t row_work() const noexcept override { return 1; }
+  void gather(std::span<const std::int64_t> rows, std::span<std::byte* const> outs) override {
+    std::memset(outs.front(), 0, rows.size());
+  }
+  [[nodiscard]] bool asks_ahead() const noexcept override { return true; }
+  void will_need(std::int64_t, std::int64_t) override { throw std::bad_alloc(); }
+  void will_need(std::span<const std::int64_t>) override { throw std::bad_alloc(); }
+  void will_not_need(std::span<const std::int64_t>) const noexcept override {}
+  [[nodiscard]] std::uint64_t fingerprint() const override { return 0; }
+  [[nodiscard]] std::shared_ptr<Source> select(std::size_t) override { return shared_from_this(); }
+  [[nodiscard]] std::shared_ptr<Source> followed_by(const Source&) const override { return nullptr; }
+
+ private:
+  Field field_{"x", DType::kUInt8, {}, 1};
+};
 
 std::vector<std::int64_t> some_rows(std::uint64_t seed, std::size_t count = kOnePart) {
   std::mt19937_64 random(seed);
@@ -143,6 +169,19 @@ TEST_CASE("a failure is the failing batch's alone") {
   require_holds(*good, rows);
   CHECK_THROWS_AS((void)bad->wait_for(seconds(30)), Error);
   require_holds(*after, rows);
+  set_num_threads(1);
+}
+
+TEST_CASE("a batch whose rows cannot be asked for ahead is assembled all the same") {
+  set_num_threads(2);
+  static const Table& table =
+      *new Table(std::vector<std::shared_ptr<Source>>{std::make_shared<NotAskedFor>()});
+  for (int i = 0; i < 20; ++i) {
+    const auto batch = std::make_shared<PendingBatch>(table, some_rows(1));
+    if (i % 2 == 0) submit(batch);
+    REQUIRE(batch->wait_for(seconds(30)));
+    CHECK(batch->take_buffers().front().data()[kOnePart - 1] == std::byte{0});
+  }
   set_num_threads(1);
 }
 

@@ -22,7 +22,9 @@
 #include "assemble/table.h"
 #include "assemble/thread_pool.h"
 #include "format_checks.h"
+#include "guards.h"
 #include "loader/pending_batch.h"
+#include "recorded_storage.h"
 #include "storage/file.h"
 #include "temporary_folder.h"
 
@@ -383,6 +385,8 @@ TEST_CASE("a file that shrinks is an error that names it, on any thread, and of 
         const Error now = error_from([&] { return batch->gather(rows, outs.places), 0; });
         CHECK(now.kind() == ErrorKind::kShard);
         CHECK(now.path() == path);
+        CHECK(now.field() == "x");
+        CHECK(now.row().has_value());
         const auto ahead = std::make_shared<PendingBatch>(*batch, rows);
         submit(ahead);
         const Error later = error_from([&] { return ahead->wait_for(std::chrono::seconds(30)); });
@@ -390,6 +394,103 @@ TEST_CASE("a file that shrinks is an error that names it, on any thread, and of 
         CHECK(later.path() == path);
       }
     }
+  }
+}
+
+/// Shards of two-byte numbers 0, 1, 2, ... in rows of so many, and what was asked of their storages.
+struct Recorded {
+  std::vector<std::shared_ptr<testing::RecordedStorage>> storages;
+  std::shared_ptr<Table> table;
+};
+
+Recorded make_recorded(const Numbers& shards, const Numbers& lengths, bool is_mapped, bool byte_swapped,
+                       std::uint64_t said_to_be_larger = 0) {
+  Recorded recorded;
+  Column::Parts parts{"x", DType::kInt16, {}, {}, {{2, {}, byte_swapped}}, {}, shards};
+  std::uint16_t next = 0;
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    Text bytes;
+    for (std::int64_t k = 0; k < shards[i]; ++k, ++next) {
+      const auto value = byte_swapped ? __builtin_bswap16(next) : next;
+      bytes.append(reinterpret_cast<const char*>(&value), sizeof(value));
+    }
+    const std::uint64_t size = bytes.size() + said_to_be_larger;
+    recorded.storages.push_back(std::make_shared<testing::RecordedStorage>(bytes, is_mapped, size));
+    parts.storages.push_back(recorded.storages.back());
+    parts.shards.push_back({0, static_cast<std::uint32_t>(i), 0});
+  }
+  const auto values = std::make_shared<Column>(std::move(parts));
+  recorded.table = std::make_shared<Table>(std::vector<std::shared_ptr<Source>>{
+      std::make_shared<RaggedSource>(values, Offsets::from_lengths(lengths, sum(shards)))});
+  return recorded;
+}
+
+/// Packed.
+std::vector<std::uint16_t> values_of(const Recorded& recorded, const Numbers& rows) {
+  const auto batch = recorded.table->in_batch(rows, {true}, std::array{kPadding});
+  Outs outs(*batch, rows.size());
+  batch->gather(rows, outs.places);
+  std::vector<std::uint16_t> values(outs.sizes[0] / sizeof(std::uint16_t));
+  std::memcpy(values.data(), outs.places[0], outs.sizes[0]);
+  return values;
+}
+
+TEST_CASE("values that must be read, or are of the other byte order, come row by row and not one by one") {
+  const Numbers lengths(40, 100);
+  const Numbers rows = {7, 3, 3, 0, 39, 20, 19};
+  std::vector<std::uint16_t> wanted;
+  for (const std::int64_t row : rows) {
+    for (int i = 0; i < 100; ++i) wanted.push_back(static_cast<std::uint16_t>(row * 100 + i));
+  }
+  for (const bool byte_swapped : {false, true}) {
+    const Recorded read = make_recorded({4000}, lengths, false, byte_swapped);
+    CHECK(values_of(read, rows) == wanted);
+    CHECK(read.storages[0]->reads() == static_cast<std::int64_t>(rows.size()));
+    const Recorded mapped = make_recorded({4000}, lengths, true, byte_swapped);
+    const std::int64_t before = testing::guards_so_far();
+    CHECK(values_of(mapped, rows) == wanted);
+    CHECK(testing::guards_so_far() - before <= static_cast<std::int64_t>(rows.size()) + 2);
+  }
+}
+
+TEST_CASE("a row in several files takes one read of each") {
+  const Numbers lengths = {100, 250, 50};
+  const Recorded read = make_recorded({150, 150, 100}, lengths, false, false);
+  CHECK(values_of(read, {1}).size() == 250);
+  CHECK(values_of(read, {1})[249] == 349);
+  for (const auto& storage : read.storages) CHECK(storage->reads() == 2);
+  const Recorded mapped = make_recorded({150, 150, 100}, lengths, true, false);
+  const std::int64_t before = testing::guards_so_far();
+  CHECK(values_of(mapped, {0, 1, 2}).size() == 400);
+  CHECK(testing::guards_so_far() - before <= 7);
+}
+
+TEST_CASE("the system is told how rows are touched that memory cannot hold, as rows and not as values") {
+  constexpr std::uint64_t kLarge = std::uint64_t{1} << 60U;
+  for (const bool byte_swapped : {false, true}) {
+    const Recorded recorded = make_recorded({4000}, Numbers(40, 100), true, byte_swapped, kLarge);
+    const auto& advice = recorded.storages[0]->advice();
+    (void)values_of(recorded, {7, 3, 30, 12});
+    CHECK(advice == std::vector{AccessPattern::kRandom});
+    (void)values_of(recorded, {9, 1, 2, 33});
+    CHECK(advice == std::vector{AccessPattern::kRandom});
+    (void)values_of(recorded, {4, 5, 6, 7});
+    CHECK(advice == std::vector{AccessPattern::kRandom, AccessPattern::kSequential});
+  }
+}
+
+TEST_CASE("an error names the row that is gone, not one of the others") {
+  const Numbers lengths(64, 2048);
+  for (const Kind kind : {Kind::kMapped, Kind::kRead}) {
+    const auto sample = make_sample(kind, lengths, {sum(lengths)}, 1, 1);
+    const Numbers rows = {0, 9, 40, 3, 50};
+    require_gathers(*sample, rows, {});
+    REQUIRE(::truncate(sample->folder.path("0").c_str(), 4096 * 12) == 0);
+    const auto batch = table_of(*sample)->in_batch(rows, {}, std::array{kPadding});
+    Outs outs(*batch, rows.size());
+    const Error error = error_from([&] { return batch->gather(rows, outs.places), 0; });
+    CHECK(error.field() == "x");
+    CHECK(error.row() == 40);
   }
 }
 

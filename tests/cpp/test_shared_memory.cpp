@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "format_checks.h"
+#include "storage/file.h"
 
 namespace penstock {
 namespace {
@@ -159,21 +160,22 @@ TEST_CASE("pages taken in advance keep what was written, within the memory and n
 
 TEST_CASE("a copy of a file does not change with the file") {
   const TemporaryFile file("what it was");
-  const auto copy = SharedMemory::copy_of_file(file.path());
+  const auto copy = SharedMemory::copy_of_file(OpenFile(file.path()));
   CHECK(text_of(*copy) == "what it was");
   std::ofstream(file.path(), std::ios::binary) << "what it has become since then";
   CHECK(text_of(*copy) == "what it was");
   REQUIRE(::truncate(file.path().c_str(), 0) == 0);
   CHECK(text_of(*copy) == "what it was");
-  CHECK(SharedMemory::copy_of_file(file.path())->bytes().empty());
+  CHECK(SharedMemory::copy_of_file(OpenFile(file.path()))->bytes().empty());
 }
 
 TEST_CASE("a file that is not there, or is none, is an error that names it") {
-  const Error gone = error_from([] { return SharedMemory::copy_of_file("/tmp/penstock_no_such_file"); });
+  const Error gone =
+      error_from([] { return SharedMemory::copy_of_file(OpenFile("/tmp/penstock_no_such_file")); });
   CHECK(gone.kind() == ErrorKind::kShard);
   CHECK(gone.path() == "/tmp/penstock_no_such_file");
   CHECK(gone.system_code() == ENOENT);
-  const Error folder = error_from([] { return SharedMemory::copy_of_file("/tmp"); });
+  const Error folder = error_from([] { return SharedMemory::copy_of_file(OpenFile("/tmp")); });
   CHECK(folder.kind() == ErrorKind::kShard);
   CHECK(folder.path() == "/tmp");
 }

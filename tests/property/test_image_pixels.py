@@ -26,7 +26,7 @@ from penstock import _core
 
 SAMPLINGS = sorted((Path(__file__).parents[1] / "data" / "images").glob("sampling_*.jpg"))
 MODES = ("RGB", "L", "unchanged")
-INSTRUCTIONS = ("portable", "sse4", "avx2")
+INSTRUCTIONS = ("portable", "sse4", "avx2", "avx512")
 SIDES = st.sampled_from([1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100]) | st.integers(1, 200)
 SEEDS = st.integers(0, 2**32 - 1)
 DATA = st.data()

@@ -517,7 +517,7 @@ def test_indices_that_are_no_row_numbers(healthy, indices):
             use(indices)
 
 
-@pytest.mark.parametrize("index", [1.0, True, "1", None, [1]], ids=repr)
+@pytest.mark.parametrize("index", [1.0, True, "1", None, (1,), [1.0], [[1]]], ids=repr)
 def test_an_index_that_is_no_row_number(healthy, index):
     with pytest.raises(SchemaError):
         healthy[index]

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader
 
 import penstock
-from penstock import SampleError, _core
+from penstock import FormatError, _core
 from penstock.datasets.decoded import NumberedImages
 
 pytestmark = [
@@ -150,8 +150,10 @@ def test_broken_files(root, data):
     path.write_bytes(data)
     dataset = penstock.ImageFolder(root, as_pixels)
     row = [name for name, _ in dataset.samples].index(str(path))
-    with pytest.raises(SampleError, match=r"FormatError.*rgb\.jpg"):
-        dataset.__getitems__(range(13))
+    for ask in (lambda: dataset.__getitems__(range(13)), lambda: dataset[row]):
+        with pytest.raises(FormatError) as caught:
+            ask()
+        assert (caught.value.path, caught.value.row) == (str(path), row)
     assert len(dataset.__getitems__([k for k in range(13) if k != row])) == 12
     replacing = penstock.ImageFolder(root, as_pixels, on_error="replace")
     pixels, target = replacing.__getitems__(range(13))[row]

@@ -111,6 +111,50 @@ def test_a_missing_file_is_an_oserror_with_its_number(tmp_path):
     assert pickle.loads(pickle.dumps(caught.value)).errno == errno.ENOENT
 
 
+def rows_of_a_kind(kind, path):
+    """A dataset over 100 pages at `path`, its rows one or ten of them; and pages to a row."""
+    if kind == "shards":
+        np.save(path, np.zeros((100, 1024), np.float32))
+        return penstock.ShardDataset(path), 1
+    if kind == "ragged":
+        np.save(path, np.zeros(102_400, np.float32))
+        return penstock.RaggedDataset(path, lengths=[10_240] * 10), 10
+    if kind == "big-endian ragged":
+        np.save(path, np.zeros(102_400, ">f4"))
+        return penstock.RaggedDataset(path, lengths=[10_240] * 10), 10
+    if kind == "images":
+        np.save(path, np.zeros((100, 64, 64), np.uint8))
+        return penstock.ShardDataset(path, transform=penstock.transforms.ToTensor()), 1
+    np.save(path, np.zeros((100, 1024), ">f4"))
+    return penstock.ShardDataset(path), 1
+
+
+@pytest.mark.parametrize("kind", ["shards", "ragged", "big-endian ragged", "images", "big-endian"])
+def test_a_file_that_shrinks_names_the_field_and_the_row(tmp_path, kind):
+    path = tmp_path / "x.npy"
+    dataset, pages = rows_of_a_kind(kind, path)
+    rows = [0, 70 // pages, 90 // pages]
+    dataset.gather(rows)
+    os.truncate(path, 50 * 4096)
+    with pytest.raises(penstock.ShardError) as caught:
+        dataset.gather(rows)
+    assert (caught.value.path, caught.value.row) == (str(path), rows[1])
+    assert caught.value.field is not None
+
+
+def test_inflated_data_that_is_corrupt_names_the_field_and_the_first_row(tmp_path):
+    for name, offset in (("a", 0), ("b", 3)):
+        np.savez_compressed(tmp_path / f"{name}.npz", x=np.arange(30_000).reshape(-1, 10) + offset)
+    path = tmp_path / "b.npz"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    dataset = penstock.ShardDataset(tmp_path)
+    with pytest.raises(penstock.FormatError) as caught:
+        dataset.gather([0])
+    assert (caught.value.path, caught.value.field, caught.value.row) == (str(path), "x", 3000)
+
+
 def test_an_unknown_field_is_named_beside_those_there_are(tmp_path):
     with pytest.raises(penstock.SchemaError) as caught:
         unknown_field(tmp_path)

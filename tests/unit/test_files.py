@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from reference import DTYPES, FORMATS, assert_same, random_tensor, to_bytes, wri
 from torch.utils.data import DataLoader, default_collate
 
 import penstock
+from penstock.datasets.folder import taken
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
@@ -126,6 +128,13 @@ def test_ids_are_a_sequence(faces):
     assert ids.index("Z") == IDS.index("Z")
     with pytest.raises(IndexError):
         ids[len(IDS)]
+
+
+@pytest.mark.parametrize("chosen", [np.s_[::2], np.s_[1::3], np.s_[5:0:-1], np.s_[::-1], np.s_[3:3]], ids=str)
+def test_ids_are_sliced_in_steps_and_backward(faces, chosen):
+    ids = faces.open(ids=IDS).ids
+    assert ids[chosen] == list(IDS[chosen])
+    assert ids.at(np.arange(len(IDS))[::-1])[chosen] == list(IDS[::-1][chosen])
 
 
 def test_what_begins_with_a_dot_is_left_out(faces):
@@ -532,6 +541,46 @@ def test_a_spawned_process_shares_index_and_cache(faces, tmp_path, ids):
     assert kept(dataset) == 12
 
 
+def shared_descriptors():
+    """Of memory that processes share."""
+    links = [os.path.join("/proc/self/fd", each) for each in os.listdir("/proc/self/fd")]
+    return [link for link in links if os.path.exists(link) and "memfd:penstock" in os.readlink(link)]
+
+
+def find_all_closed(dataset):
+    assert len(all_of(dataset)) == 12
+    assert shared_descriptors() == []
+
+
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+def test_a_started_process_closes_the_descriptors_it_is_given(faces, context):
+    dataset = faces.open(cache="memory")
+    process = multiprocessing.get_context(context).Process(target=find_all_closed, args=(dataset,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_datasets_that_are_given_one_descriptor_share_what_it_is_of(faces):
+    path = faces.root.parent / "faces.idx"
+    faces.open(index=path)
+    index = penstock._core.FileIndex.open(os.fsencode(path))
+    descriptor = os.dup(index.descriptor)
+    handle = SimpleNamespace(detach=lambda: descriptor)
+    first = taken(handle, penstock._core.FileIndex.from_descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    assert taken(handle, penstock._core.FileIndex.from_descriptor) is first
+    assert first.fingerprint == index.fingerprint
+
+
+def test_a_pickle_takes_no_shared_memory(faces):
+    dataset = faces.open()
+    before = shared_descriptors()
+    pickle.dumps(dataset)
+    assert shared_descriptors() == before
+
+
 @pytest.mark.parametrize("cache", [None, "memory"])
 def test_our_loader_goes_on_where_it_stopped(faces, cache):
     def loader():
@@ -717,7 +766,21 @@ def test_a_pickle_is_the_same_dataset(faces, tmp_path, ids, index, cache, labell
         for _ in range(2):
             assert_same(all_of(again), expected)
         assert again.ids == dataset.ids
+        assert again.fingerprint == dataset.fingerprint
         assert (again.schema, again.fields) == (dataset.schema, dataset.fields)
+
+
+@pytest.mark.parametrize("index", [None, "faces.idx"])
+def test_a_pickled_dataset_goes_on_where_its_loader_stopped(faces, tmp_path, index):
+    dataset = faces.open(index=index and tmp_path / index)
+    begun, resumed = (
+        penstock.DataLoader(each, 3, shuffle=True, seed=1)
+        for each in (pickle.loads(pickle.dumps(dataset)), dataset)
+    )
+    walk = iter(begun)
+    next(walk)
+    resumed.load_state_dict(begun.state_dict())
+    assert_same(list(resumed), list(walk))
 
 
 def test_parts_and_sums_are_pickled(faces):

@@ -591,3 +591,32 @@ def limited_descriptors(most):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+# names that are not UTF-8 -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """Two files that disagree; the name of the first is no UTF-8."""
+    first = os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.npy")
+    np.save(first, np.zeros((3, 2), np.float32))
+    np.save(tmp_path / "b.npy", np.zeros((3, 3), np.float32))
+    return first
+
+
+@pytest.mark.parametrize("dataset", [penstock.ShardDataset, penstock.FileDataset])
+def test_an_error_names_files_that_are_not_utf8(tmp_path, odd, dataset):
+    with pytest.raises(SchemaError, match="disagree") as raised:
+        dataset(tmp_path)
+    assert odd in str(raised.value)
+    assert odd in (raised.value.expected or "")
+
+
+def test_files_that_disagree_with_one_that_is_not_utf8_are_left_out(tmp_path, odd):
+    with pytest.warns(UserWarning, match="1 of 2 files are left out"):
+        dataset = penstock.FileDataset(tmp_path, on_error="skip")
+    ((path, why),) = dataset.skipped
+    assert path == str(tmp_path / "b.npy")
+    assert odd in why
+    assert dataset.ids == ["a\udcff"]

@@ -408,3 +408,39 @@ def test_an_index_in_the_root_itself(root):
     for _ in range(2):
         dataset = penstock.ImageFolder(root, SMALL, index=root / "index")
         assert len(dataset) == 6
+
+
+# files that are too large -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def huge(root):
+    """A file that is larger than any memory, and takes no room on the disk."""
+    path = root / "cat" / "huge.jpg"
+    with open(path, "wb") as file:
+        try:
+            file.truncate(1 << 40)
+        except OSError:
+            pytest.skip("this file system has no such files")
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "unchanged"}, {"apply_exif_orientation": True}], ids=str)
+def test_a_file_too_large_for_an_image_is_refused_before_memory_is_taken(root, huge, options):
+    dataset = penstock.ImageFolder(root, SMALL, **options)
+    (row,) = (row for row, (path, _) in enumerate(dataset.samples) if path == str(huge))
+    with pytest.raises(FormatError, match=rf"{1 << 40} bytes") as refused:
+        dataset.gather([row])
+    assert refused.value.path == str(huge)
+    assert refused.value.expected == f"{89_478_485 * 16 + (64 << 20)} bytes or fewer"
+    assert refused.value.hint is not None
+    assert "max_pixels" in refused.value.hint
+
+
+@pytest.mark.parametrize("mode", ["RGB", "unchanged"])
+@pytest.mark.filterwarnings("ignore:.*left out:UserWarning")
+def test_a_file_too_large_for_an_image_is_left_out(root, huge, mode):
+    dataset = penstock.ImageFolder(root, SMALL, on_error="skip", mode=mode)
+    assert [path for path, _ in dataset.skipped] == [str(huge)]
+    assert len(dataset) == 6
+    assert dataset.gather(range(6))[0].shape == (6, 3, 8, 9)

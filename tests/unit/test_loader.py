@@ -619,6 +619,23 @@ def test_ranks_that_find_each_other_late_share_one_order(monkeypatch):
     assert sorted(seen) == list(range(10))
 
 
+def test_a_state_brings_the_seed_that_nobody_asked_for():
+    loader = penstock.DataLoader(OURS, 2, shuffle=True)
+    walk = iter(loader)
+    next(walk)
+    resumed = penstock.DataLoader(OURS, 2, shuffle=True)
+    resumed.load_state_dict(loader.state_dict())
+    assert all(torch.equal(one[0], other[0]) for one, other in zip(resumed, walk, strict=True))
+    asked = penstock.DataLoader(OURS, 2, shuffle=True, seed=5)
+    with pytest.raises(ArgumentError, match="another seed"):
+        asked.load_state_dict(loader.state_dict())
+
+
+def test_a_trace_needs_a_folder(tmp_path):
+    with pytest.raises(ArgumentError, match="folder is not there"):
+        penstock.DataLoader(OURS, trace=tmp_path / "no" / "trace.json")
+
+
 # --- what is let go of --------------------------------------------------------------------------------
 
 

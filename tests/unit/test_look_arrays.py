@@ -181,6 +181,27 @@ def test_the_command_draws_the_pictures_among_the_fields(tmp_path):
         assert sheet.size == (3 * 20 + 4, 2 * 34 + 4)
 
 
+@pytest.mark.parametrize("options", [(), ("--kind", "files")], ids=str)
+def test_the_command_draws_files_with_a_picture_each(tmp_path, options):
+    for i in range(4):
+        np.savez(tmp_path / f"{i}.npz", label=i, image=np.full((8, 8, 3), 60 * i, np.uint8))
+    out = tmp_path / "sheet.png"
+    done = invoke("show", tmp_path, "--out", out, "--size", 16, *options)
+    assert (done.exit_code, done.stderr) == (0, "")
+    with Image.open(out) as sheet:
+        assert sheet.size == (3 * 20 + 4, 2 * 34 + 4)
+        assert {0, 60, 120, 180} <= set(np.asarray(sheet)[..., 0].ravel().tolist())
+
+
+def test_files_that_differ_in_size_are_no_pictures(tmp_path):
+    for i in range(1, 9):
+        np.save(tmp_path / f"{i}.npy", np.zeros((i, 8), np.uint8))
+    done = invoke("show", tmp_path)
+    assert done.exit_code == 1
+    assert "no picture" in done.stderr
+    assert "--kind shards" in done.stderr
+
+
 @pytest.mark.parametrize(
     "array",
     [np.zeros((4, 8, 8), np.float32), np.zeros((4, 9), np.uint8), np.zeros((4, 5, 6, 7), np.uint8)],

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from processes import start_python
 from reference import ALL_DTYPES, DTYPES, assert_same, random_tensor, write
 from reference.ragged import assert_same_batch, batch_of, fields_of, opened, split_by
 from torch.nn.utils.rnn import pad_sequence
@@ -1051,6 +1052,27 @@ def test_a_transform_that_fails_names_the_row():
     with pytest.raises(penstock.SampleError) as caught:
         dataset.__getitems__([3])
     assert caught.value.row == 3
+
+
+# what it takes ---------------------------------------------------------------------------------------------
+
+
+def test_a_long_file_does_not_make_short_ones_large(tmp_path):
+    for i in range(3):
+        np.save(tmp_path / f"{i}.npy", np.arange(1000 + i))
+    np.lib.format.open_memmap(tmp_path / "long.npy", mode="w+", dtype=np.int64, shape=(25_000_000,))
+    script = """
+    import resource
+    dataset = penstock.FileDataset(sys.argv[1])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    dataset.gather([1, 0, 2])
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, dataset.gather([2])[0].sum().item())
+    """
+    printed, complaint = start_python("", script, tmp_path).communicate(timeout=60)
+    assert complaint == ""
+    kilobytes, checked = map(int, printed.split())
+    assert kilobytes < 50_000
+    assert checked == sum(range(1002))
 
 
 # what torch is told elsewhere ------------------------------------------------------------------------------

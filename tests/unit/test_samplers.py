@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.utils.data
+from processes import start_python
 from torch.utils.data import DataLoader
 
 import penstock
@@ -513,6 +514,17 @@ def test_parts_of_our_datasets_are_ours_and_of_others_torchs():
             assert [part[i][0].item() for i in range(len(part))] == list(part.indices)
 
 
+@pytest.mark.parametrize("lengths", [[6, 4], [0.7, 0.3], [0.25, 0.25, 0.5], [0, 10], [1.0]], ids=str)
+def test_parts_by_a_generator_are_torchs(lengths):
+    for dataset in (TEN, penstock.TensorDataset(torch.arange(10))):
+        ours, theirs = (
+            split(dataset, lengths, generator=torch.Generator().manual_seed(42))
+            for split in (penstock.random_split, torch.utils.data.random_split)
+        )
+        assert [list(part.indices) for part in ours] == [part.indices for part in theirs]
+        assert [len(part) for part in ours] == [len(part) for part in theirs]
+
+
 def test_parts_may_be_stratified_by_the_datasets_own_labels():
     for split in (penstock.random_split, penstock.kfold):
         how = [0.8, 0.2] if split is penstock.random_split else 5
@@ -658,6 +670,16 @@ BAD = {
         lambda: penstock.random_split(TEN, [5, 4]),
         ArgumentError,
         "needed 10.*found 9",
+    ),
+    "a generator and what torch does not know": (
+        lambda: penstock.random_split(TEN, [5, 5], seed=0, generator=torch.Generator()),
+        ArgumentError,
+        "seed=",
+    ),
+    "a generator and classes": (
+        lambda: penstock.random_split(TEN, [5, 5], [0, 1] * 5, generator=torch.Generator()),
+        ArgumentError,
+        "stratify=",
     ),
     "fractions that do not sum": (lambda: penstock.random_split(TEN, [0.5, 0.4]), ArgumentError, "found 0.9"),
     "fractions of samples": (lambda: penstock.random_split(TEN, [2.5, 7.5]), ArgumentError, "needed 10"),
@@ -852,3 +874,36 @@ def test_a_shuffle_of_a_million_million_samples_takes_no_memory():
     assert [len(batch) for batch in seen] == [1024, 1024, 1024, 1024, 476]
     assert len(set(np.concatenate(seen).tolist())) == 3 * 1024 + 1500
     assert peak < 1 << 20
+
+
+def test_labels_that_change_while_they_are_counted_do_no_harm():
+    process = start_python(
+        "",
+        """
+        import sys, threading
+        import numpy as np
+        import penstock
+
+        sys.setswitchinterval(1e-5)
+        labels = np.zeros(1_000_000, np.int64)
+        is_done = threading.Event()
+
+        def write():
+            while not is_done.is_set():
+                labels[1000:] = 1 << 40
+                labels[1000:] = 0
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for _ in range(20):
+                index = penstock.ClassIndex(labels)
+                assert index.counts.sum() == len(labels)
+        finally:
+            is_done.set()
+            writer.join()
+        print("ok")
+        """,
+    )
+    printed, complaint = process.communicate(60)
+    assert (printed, process.returncode) == ("ok\n", 0), complaint

@@ -240,3 +240,48 @@ def test_a_collate_function_of_the_user(dataset, kind):
 
     images = images_doubled(list(dataset))
     assert_same(torch.cat(epoch(dataset, collate_fn=images_doubled)), images)
+
+
+# --- as a list -----------------------------------------------------------------------------------------
+
+
+LISTED = penstock.TensorDataset(torch.arange(20.0).view(5, 4), torch.tensor([3, 1, 4, 1, 5]))
+CHANGES = {
+    "sort": lambda each: each.sort(key=lambda sample: int(sample[1])),
+    "sort backwards": lambda each: each.sort(key=lambda sample: int(sample[1]), reverse=True),
+    "reverse": lambda each: each.reverse(),
+    "append": lambda each: each.append(each[0]),
+    "insert": lambda each: each.insert(1, each[3]),
+    "pop": lambda each: each.pop(),
+    "del": lambda each: each.__delitem__(slice(0, 2)),
+    "set": lambda each: each.__setitem__(2, (torch.ones(4), torch.tensor(9))),
+    "extend": lambda each: each.extend(list(each)[:2]),
+}
+
+
+@pytest.mark.parametrize(
+    "collate_fn", [penstock.collate, torch.utils.data.default_collate, penstock.Collate()]
+)
+@pytest.mark.parametrize("looked_at", [False, True])
+@pytest.mark.parametrize("change", CHANGES)
+def test_samples_change_as_a_list_does(change, looked_at, collate_fn):
+    samples, plain = LISTED.__getitems__([0, 1, 2, 3, 4]), [LISTED[i] for i in range(5)]
+    if looked_at:
+        samples[1][0][:] = 7
+        plain[1][0][:] = 7
+    for each in (samples, plain):
+        CHANGES[change](each)
+    assert len(samples) == len(plain)
+    for ours, theirs in zip(samples, plain, strict=True):
+        assert all(map(torch.equal, ours, theirs))
+    expected = torch.utils.data.default_collate(plain)
+    assert all(map(torch.equal, collate_fn(samples), expected))
+    assert all(map(torch.equal, collate_fn(list(samples)), expected))
+
+
+def test_samples_and_lists_add_up():
+    samples = LISTED.__getitems__([0, 1])
+    plain = list(samples)
+    for both in (samples + samples, plain + samples, samples + plain):
+        assert type(both) is list
+        assert [int(label) for _, label in both] == [3, 1, 3, 1]

@@ -290,7 +290,26 @@ def test_a_dataset_survives_pickling(make_shards, form, kind):
     again = pickle.loads(pickle.dumps(dataset))
     assert type(again) is type(dataset)
     assert (len(again), again.fields, again.schema) == (len(dataset), dataset.fields, dataset.schema)
+    assert again.fingerprint == dataset.fingerprint
     assert_same(again.gather(range(len(dataset))), dataset.gather(range(len(dataset))))
+
+
+def test_a_pickled_field_has_the_files_it_had(tmp_path):
+    for i in range(5):
+        np.save(tmp_path / f"image{i}.npy", np.full((4, 2), i, np.float32))
+    np.save(tmp_path / "label.npy", np.arange(20))
+    dataset = penstock.ShardDataset(
+        {"image": str(tmp_path / "image*.npy"), "label": str(tmp_path / "label.npy")}
+    )
+    again = pickle.loads(pickle.dumps(dataset))
+    assert again.fingerprint == dataset.fingerprint
+    assert again.targets.tolist() == list(range(20))
+    mapped = Path("/proc/self/maps").read_text()
+    assert str(tmp_path / "label.npy") in mapped
+    assert str(tmp_path / "image") not in mapped
+    loader = penstock.DataLoader(dataset, 4, shuffle=True, seed=0)
+    next(iter(loader))
+    penstock.DataLoader(again, 4, shuffle=True, seed=0).load_state_dict(loader.state_dict())
 
 
 def test_a_pickle_carries_no_data(make_shards):

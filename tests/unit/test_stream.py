@@ -640,6 +640,17 @@ def test_no_warning_without_cause():
         assert len(flat(ours(StreamDataset(numbers, length=ROWS)))) == ROWS
 
 
+def test_a_collate_that_is_asked_for_is_used():
+    stream = penstock.StreamDataset([torch.ones(1), torch.ones(3)])
+    ours, theirs = (
+        kind(stream, 2, collate_fn=penstock.Collate()) for kind in (penstock.DataLoader, TorchLoader)
+    )
+    (batch,), (expected,) = ours, theirs
+    assert all(map(torch.equal, batch, expected))
+    with pytest.raises(SchemaError, match=r"penstock.Collate\(\) pads"):
+        next(iter(penstock.DataLoader(stream, 2)))
+
+
 # --- chunks of subclasses --------------------------------------------------------------------------------
 
 

@@ -73,6 +73,55 @@ def test_the_last_tensor_has_the_targets_when_it_is_integer_and_flat():
             _ = penstock.TensorDataset(*tensors).targets
 
 
+@pytest.mark.parametrize(
+    "index",
+    [slice(1, 4), slice(None, None, -2), [3, 0, -1], np.array([2, 2]), torch.tensor([4, -5]), range(2), []],
+    ids=str,
+)
+def test_several_rows_at_once(index):
+    x, y = random_tensor((5, 3)), torch.arange(5)
+    dataset = penstock.TensorDataset(x, y)
+    for each, rows in (
+        (dataset, np.arange(5)),
+        (dataset.subset([4, 2, 0, 1, 1]), np.array([4, 2, 0, 1, 1])),
+        (dataset + dataset, np.arange(10) % 5),
+    ):
+        chosen = torch.from_numpy(rows[index].copy()).long()
+        assert type(each[index]) is tuple
+        assert_same(each[index], (x[chosen], y[chosen]))
+    assert_same(dataset[torch.tensor(3)], (x[3], y[3]))
+    assert_same(dataset[np.array(3)], (x[3], y[3]))
+
+
+@pytest.mark.parametrize(
+    "index", ["1", 1.0, None, [0.5], ["a"], [True], torch.tensor([True] * 5), (1, 2)], ids=str
+)
+def test_what_is_no_number_is_refused(index):
+    with pytest.raises(penstock.SchemaError):
+        penstock.TensorDataset(torch.arange(5))[index]
+
+
+@pytest.mark.parametrize("loader", [DataLoader, penstock.DataLoader])
+@pytest.mark.parametrize("lookahead", [0, 3])
+def test_batches_by_a_sampler_of_batches(loader, lookahead):
+    x, y = random_tensor((25, 3)), torch.arange(25)
+    ours, theirs = penstock.TensorDataset(x, y), torch.utils.data.TensorDataset(x, y)
+    sampler = penstock.BatchSampler(penstock.ShuffleSampler(25, seed=3), 4, lookahead=lookahead)
+    order = [batch.tolist() for batch in penstock.BatchSampler(penstock.ShuffleSampler(25, seed=3), 4)]
+    assert_same(
+        list(loader(ours, batch_size=None, sampler=sampler)),
+        list(DataLoader(theirs, batch_size=None, sampler=order)),
+    )
+
+
+def test_a_part_does_not_hand_out_the_whole_tensors():
+    dataset = penstock.TensorDataset(torch.arange(7))
+    for part in (dataset.subset([1]), (dataset + dataset).subset([1])):
+        for name in ("tensors", "datasets"):
+            with pytest.raises(AttributeError, match=name):
+                getattr(part, name)
+
+
 def test_changes_of_the_tensor_are_seen_as_with_torch():
     tensor = torch.zeros(5, 3)
     dataset = penstock.TensorDataset(tensor)

@@ -78,6 +78,8 @@ class ArrayDataset(InEpochs):
 
     def explain(self) -> str:
         """Whether the core carries out the transforms, or what keeps it from one, in one line."""
+        if self._is_overridden:
+            return self._said_of_override()
         if self._why_slow:
             name, why = next(iter(self._why_slow.items()))
             return f"{type(self).__name__}: '{name}' is transformed row by row in Python, because {why}"
@@ -121,11 +123,11 @@ class ArrayDataset(InEpochs):
         return Table(_core.Table(sources), self._plain.structure)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_table": None, "transform": None}
+        return {**super().__getstate__(), "_table": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._table, self.transform = self._built(), self._slow_path()
+        self._table = self._built()
 
 
 def _by_field(

@@ -35,6 +35,9 @@ __all__ = ["ByClass", "ConcatDataset", "Dataset", "Field", "Subset"]
 
 Rows = npt.NDArray[np.int64]
 
+_ONE_A_SAMPLE = ("ids", "imgs", "lengths", "paths", "samples", "targets")
+_OF_THE_WHOLE = ("datasets", "header_sizes", "tensors")  # a part does not hand them out as its own
+
 TARGET_NAMES = ("label", "labels", "target", "targets", "y", "class")
 
 
@@ -62,14 +65,33 @@ class Field:
     bytes: int
 
 
+def _place_in(cls: type, name: str) -> int:
+    """Which of the classes that a class is made of defines this."""
+    return next(place for place, each in enumerate(cls.__mro__) if name in vars(each))
+
+
 class Dataset(torch.utils.data.Dataset[Any]):
     """Samples that the core assembles into batches.
 
     A `torch.utils.data.Dataset`: it works in every DataLoader, with `Subset`, `random_split`, samplers
     and worker processes. Sample i is row i of every field. Pickling carries paths and index, not data.
+
+    A subclass may have a `__getitem__` of its own, such as one that adds something to
+    `super().__getitem__(i)`. Every loader, `Subset`, split and sum then asks it for each sample: one Python
+    call a sample, and nothing is assembled ahead; a `__getitems__` of its own is asked for each batch.
+    `gather`, `begin`, `schema` and `targets` stay what the files hold.
     """
 
     transform: Transform | None
+    _is_overridden: bool = False  # whether a subclass makes the samples: this one, or one it is made of
+    _is_of_overridden: bool = False  # whether the latter does
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        one, several = (_place_in(cls, name) for name in ("__getitem__", "__getitems__"))
+        if one < several:  # what is inherited knows nothing of it
+            cls.__getitems__ = _one_by_one(cls)  # type: ignore[method-assign]
+        cls._is_overridden = min(one, several) < cls.__mro__.index(Dataset)
 
     def __init__(
         self, table: Table, *, target: str | None = None, transform: Transform | None = None
@@ -163,29 +185,60 @@ class Dataset(torch.utils.data.Dataset[Any]):
     def __len__(self) -> int:
         return self.table.core.num_rows if self._rows is None else len(self._rows)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: Any) -> Sample:
         """Sample `index`, an owned copy; negative numbers count from the end.
+
+        A slice, or a list, array or tensor of numbers, gives the batch of these samples, as `gather` does,
+        but as a tuple where that is a list.
 
         Raises:
             IndexError: The number is outside the dataset.
+            SchemaError: It is no whole number.
             ShardError: Its file can no longer be read.
         """
+        if not isinstance(index, int) and _is_several(index):
+            return self._batch_of(range(len(self))[index] if isinstance(index, slice) else index)
+        if self._is_of_overridden:
+            return self._sample_of_part(index)
         fields = [field[0] for field in self._table_in(None).rows(self._to_rows([index]))]
         sample = self.table.structure.pack(fields)
         return sample if self.transform is None else transformed(self.transform, sample, index)
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """The samples of one batch, for `collate`. Without a transform, nothing is read yet."""
-        rows = self._to_rows(plain_indices(indices))
-        if self.transform is None:
-            return Samples(self._table_in(None), rows, self._begun(indices))
-        fields = self._table_in(None).rows(rows)
+        if self._is_of_overridden:
+            return self._samples_of_parts(indices)
+        if self.transform is not None:
+            return self._transformed(self.transform, indices)
+        return Samples(self._table_in(None), self._to_rows(plain_indices(indices)), self._begun(indices))
+
+    def _batch_of(self, indices: Any) -> Batch:
+        batch = collate(Dataset.__getitems__(self, indices))
+        return tuple(batch) if isinstance(batch, list) else batch
+
+    def _transformed(self, transform: Transform, indices: Any) -> TransformedSamples:
+        fields = self._table_in(None).rows(self._to_rows(plain_indices(indices)))
         pack = self.table.structure.pack
         samples = (
-            transformed(self.transform, pack([field[k] for field in fields]), row)
-            for k, row in enumerate(indices)
+            transformed(transform, pack([field[k] for field in fields]), row) for k, row in enumerate(indices)
         )
         return TransformedSamples(samples, self.table)
+
+    def _sample_of_part(self, index: int) -> Sample:
+        """A sample of a dataset that this one is made of, as that makes it."""
+        raise NotImplementedError
+
+    def _samples_of_parts(self, indices: Any) -> Sequence[Sample]:
+        """Those of a batch."""
+        raise NotImplementedError
+
+    def _said_of_override(self) -> str:
+        return f"{type(self).__name__}: samples are made one by one in Python, by a __getitem__ of its own"
+
+    def _made_of(self, parts: Sequence[Dataset]) -> None:
+        """Leave samples to the datasets that this one is made of, where they have their own way."""
+        if any(part._is_overridden for part in parts):
+            self._is_overridden = self._is_of_overridden = True
 
     def gather(self, indices: Any, out: Any = None, pin_memory: bool = False) -> Batch:
         """Assemble the given rows into one batch.
@@ -213,7 +266,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
             why = "through a transform" if self.transform else "with rows of different lengths"
             raise SchemaError(f"out= cannot be filled {why}", hint="Use a dataset without.")
         if self.transform is not None:
-            return collate(self.__getitems__(indices))
+            return collate(self._transformed(self.transform, indices))
         table = self._table_in(None)
         if out is None:
             return table.batch(rows, pin_memory=pin_memory)
@@ -371,7 +424,10 @@ class Dataset(torch.utils.data.Dataset[Any]):
 class Subset(Dataset):
     """Chosen samples of a dataset, in a given order, repeats allowed.
 
-    Native: batches are gathered from the whole dataset's files at once.
+    Native: batches are gathered from the whole dataset's files at once. It has the whole dataset's attributes
+    (`classes`, `class_to_idx`, `root`); of those with an entry for each sample (`samples`, `imgs`, `paths`,
+    `ids`, `targets`, `lengths`) the entries of its own samples, in its order; no `tensors` and no
+    `header_sizes`.
 
     Args:
         dataset: What to choose from.
@@ -386,20 +442,45 @@ class Subset(Dataset):
         self.dataset = dataset
         self.indices = _core.row_numbers(plain_indices(indices), len(dataset))
         self._rows = np.asarray(dataset._to_rows(self.indices))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Subset, (self.dataset, self.indices)
+        self._made_of([dataset])
 
     @property
-    def ids(self) -> Any:
-        """Of the samples, where the whole dataset has some."""
-        return self.dataset.ids.at(self.indices)  # type: ignore[attr-defined]
+    def table(self) -> Table:
+        """See `Dataset`."""
+        if self._table is None:  # it has come out of a pickle, maybe before the whole dataset has
+            self._table = self.dataset.table
+        return self._table
+
+    def _sample_of_part(self, index: int) -> Sample:
+        return self.dataset[int(self.indices[_core.row_numbers([index], len(self))[0]])]
+
+    def _samples_of_parts(self, indices: Any) -> Sequence[Sample]:
+        numbers = _core.row_numbers(plain_indices(indices), len(self))
+        return self.dataset.__getitems__(self.indices[numbers].tolist())
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**super().__getstate__(), "_table": None}
+        if self.transform is self.dataset.transform:
+            state.pop("transform", None)  # `__getattr__` finds it: the dataset may have to make it again
+        return state
 
     def __getattr__(self, name: str) -> Any:
-        """Attributes of the whole dataset: `classes`, `class_to_idx`, ..."""
+        """Attributes of the whole dataset; of those with an entry for each sample, its own entries."""
         if name.startswith("_") or "dataset" not in self.__dict__:
             raise AttributeError(name)
-        return getattr(self.dataset, name)
+        if name in _OF_THE_WHOLE:
+            raise AttributeError(f"a {type(self).__name__} has no {name} of its own: ask its dataset")
+        whole = getattr(self.dataset, name)
+        return self._chosen(whole) if name in _ONE_A_SAMPLE else whole
+
+    def _chosen(self, whole: Any) -> Any:
+        """Of what there is one of for each sample of the whole dataset, those of these samples."""
+        if not isinstance(whole, (Sequence, np.ndarray, Tensor)) or len(whole) != len(self.dataset):
+            return whole  # a subclass means something else by the name
+        if isinstance(whole, Sequence):
+            at = getattr(whole, "at", None)  # what is made when it is looked at
+            return [whole[i] for i in self.indices.tolist()] if at is None else at(self.indices)
+        return whole[self.indices]
 
     def random_key(self, epoch: int | None = None) -> int:
         """That of the whole dataset: a sample is drawn there as it is here."""
@@ -449,18 +530,36 @@ class ConcatDataset(Dataset):
                     actual=repr(other),
                     hint="torch.utils.data.ConcatDataset takes any datasets, sample by sample.",
                 )
-        core = first.table.core
-        for other in datasets[1:]:
-            core = core.concatenate(other.table.core)
-        super().__init__(Table(core, first.table.structure), target=first._target, transform=first.transform)
+        super().__init__(_joined(datasets), target=first._target, transform=first.transform)
         self.datasets = list(datasets)
+        self._made_of(datasets)
         if any(dataset._rows is not None for dataset in datasets):
             firsts = np.cumsum([0, *(dataset.table.core.num_rows for dataset in datasets)])
             parts = [first + dataset._all_rows() for first, dataset in zip(firsts, datasets, strict=False)]
             self._rows = np.concatenate(parts)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ConcatDataset, (self.datasets,)
+    def _sample_of_part(self, index: int) -> Sample:
+        row = int(_core.row_numbers([index], len(self))[0])
+        for dataset in self.datasets:
+            if row < len(dataset):
+                return dataset[row]
+            row -= len(dataset)
+        raise AssertionError("a row is in one of the datasets")
+
+    def _samples_of_parts(self, indices: Any) -> Sequence[Sample]:
+        return TransformedSamples(map(self._sample_of_part, _as_ints(indices)), self.table)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**super().__getstate__(), "_table": None}
+        if self.transform is self.datasets[0].transform:
+            del state["transform"]  # the dataset may have to make it again
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._table = _joined(self.datasets)
+        if "transform" not in state:
+            self.transform = self.datasets[0].transform
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes next, where samples are drawn at random: as the first dataset's."""
@@ -474,6 +573,34 @@ class ConcatDataset(Dataset):
 
     def _read_targets(self) -> Rows:
         return np.concatenate([dataset.targets for dataset in self.datasets])
+
+
+def _joined(datasets: Sequence[Dataset]) -> Table:
+    """The rows of all, one after another."""
+    core = datasets[0].table.core
+    for other in datasets[1:]:
+        core = core.concatenate(other.table.core)
+    return Table(core, datasets[0].table.structure)
+
+
+def _one_by_one(cls: type[Dataset]) -> Any:
+    """`__getitems__` of a class that has a `__getitem__` of its own."""
+
+    def __getitems__(self: Dataset, indices: Any) -> TransformedSamples:
+        return TransformedSamples([cls.__getitem__(self, i) for i in _as_ints(indices)], self.table)
+
+    return __getitems__
+
+
+def _is_several(index: Any) -> bool:
+    is_array = isinstance(index, (np.ndarray, Tensor)) and index.ndim > 0
+    return is_array or isinstance(index, (list, range, slice))
+
+
+def _as_ints(indices: Any) -> Any:
+    """As a Python class expects them."""
+    indices = plain_indices(indices)
+    return indices.tolist() if isinstance(indices, np.ndarray) else indices
 
 
 def _short(field: Field) -> str:

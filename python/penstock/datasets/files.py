@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,15 +18,24 @@ from torch import Tensor
 from penstock import _core
 from penstock.collate import Transform
 from penstock.datasets.base import Dataset, Rows
-from penstock.datasets.folder import Folder, Ids, few, index_from, missing_files, raise_failures, shared
+from penstock.datasets.folder import (
+    Folder,
+    Ids,
+    few,
+    index_from,
+    missing_files,
+    raise_failures,
+    shared,
+    taken,
+)
 from penstock.datasets.label_tensors import label_tensor
 from penstock.datasets.left_out import warn_of_left_out
 from penstock.datasets.shards import SUFFIXES, Raw, distinct
-from penstock.errors import ArgumentError, SchemaError
+from penstock.errors import ArgumentError, SchemaError, require_choice
 from penstock.samplers.base import at_least
 from penstock.table import Structure, Table, column_in_memory
 
-__all__ = ["FileDataset", "require_choice"]
+__all__ = ["FileDataset"]
 
 Labels: TypeAlias = "Mapping[str, Any] | Sequence[Any] | Tensor | Callable[[Path], Any]"
 
@@ -156,7 +166,7 @@ class FileDataset(Dataset):
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_table": None, "_shareable": None, "_cache": shared(self._cache)}
         state["_index"] = shared(self._index) or self._index_path or self._index.image
-        state["_fingerprint"] = self._index.fingerprint
+        state["_index_fingerprint"] = self._index.fingerprint
         state["_labels"] = self._labels_to_send()
         return state
 
@@ -170,14 +180,14 @@ class FileDataset(Dataset):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._index = index_from(state["_index"], self.__dict__.pop("_fingerprint"))
+        self._index = index_from(state["_index"], self.__dict__.pop("_index_fingerprint"))
         cached = None
         if self._cache_budget is not None:
             handle = state["_cache"]
             cached = (
                 _core.RowCache(self._index, *self._cache_budget)
                 if handle is None
-                else _core.RowCache.from_descriptor(self._index, handle.detach())
+                else taken(handle, functools.partial(_core.RowCache.from_descriptor, self._index))
             )
         self._table = self._table_of(cached)
 
@@ -224,18 +234,6 @@ class FileDataset(Dataset):
 
 
 # --- arguments -------------------------------------------------------------------------------------------
-
-
-def require_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Refuses an argument that is none of these.
-
-    Raises:
-        ArgumentError: It is not.
-    """
-    if value not in choices:
-        raise ArgumentError(
-            f"{name}= has a value that cannot be", expected=f"one of {choices}", actual=repr(value)
-        )
 
 
 def _distinct_ids(ids: Iterable[str]) -> list[str]:

@@ -6,10 +6,11 @@ import errno
 import json
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import context, reduction
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -30,6 +31,7 @@ __all__ = [
     "missing_files",
     "raise_failures",
     "shared",
+    "taken",
 ]
 
 Failure: TypeAlias = tuple[int, bytes, int, str]
@@ -222,11 +224,32 @@ def few(items: Sequence[str]) -> str:
 # --- from one process to another -------------------------------------------------------------------------
 
 
+Memory = TypeVar("Memory", _core.FileIndex, _core.RowCache)
+
+_taken: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+
 def shared(memory: _core.FileIndex | _core.RowCache | None) -> Any:
     """What a worker process that is being started can map; nothing at any other time."""
-    if memory is None or memory.descriptor < 0 or context.get_spawning_popen() is None:
+    if memory is None or context.get_spawning_popen() is None:
         return None
-    return reduction.DupFd(memory.descriptor)
+    descriptor = memory.descriptor
+    return None if descriptor < 0 else reduction.DupFd(descriptor)
+
+
+def taken(handle: Any, make: Callable[[int], Memory]) -> Memory:
+    """What `make` makes of the descriptor that `shared` gave, which is then closed.
+
+    A process that is spawned is given a descriptor once for all datasets that share its memory.
+    """
+    descriptor: int = handle.detach()
+    memory: Memory | None = _taken.get(descriptor)
+    if memory is None:
+        try:
+            memory = _taken[descriptor] = make(descriptor)
+        finally:
+            os.close(descriptor)
+    return memory
 
 
 def index_from(pickled: Any, fingerprint: int) -> _core.FileIndex:
@@ -238,7 +261,7 @@ def index_from(pickled: Any, fingerprint: int) -> _core.FileIndex:
     if isinstance(pickled, bytes):
         return _core.FileIndex.from_bytes(pickled)
     if not isinstance(pickled, str):
-        return _core.FileIndex.from_descriptor(pickled.detach())
+        return taken(pickled, _core.FileIndex.from_descriptor)
     index = _core.FileIndex.open(os.fsencode(pickled))
     if index.fingerprint != fingerprint:
         raise ShardError("the index file has changed since the dataset was pickled", path=pickled)

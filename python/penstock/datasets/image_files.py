@@ -24,7 +24,8 @@ __all__ = [
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """torchvision's."""
 
-_TICKS_NS = 50_000_000  # a file system's clock may lag: a change within this time may not show
+_SECOND_NS = 1_000_000_000
+_CLOCK_NS = 50_000_000  # a file system's clock may lag: a change within this time may not show
 
 IsValid = Callable[[str], bool]
 
@@ -46,7 +47,7 @@ class _Walk:
         self._root = root
         self._start = len(os.path.join(root, ""))  # of names below it
         self._is_valid = is_valid
-        self._began_ns = time.time_ns() - _TICKS_NS
+        self._began_ns = time.time_ns() - _CLOCK_NS
         self.names: list[bytes] = []
         self.folders: list[bytes] = []
         self.changed: list[int] = []
@@ -54,8 +55,9 @@ class _Walk:
     def note(self, folder: str) -> None:
         """Remember when a folder was changed; 0: too lately to tell."""
         changed = os.stat(folder).st_mtime_ns
+        tick = 0 if changed % _SECOND_NS else 2 * _SECOND_NS  # a file system may keep even seconds alone
         self.folders.append(os.fsencode(folder[self._start :]))
-        self.changed.append(changed if changed < self._began_ns else 0)
+        self.changed.append(changed if changed + tick < self._began_ns else 0)
 
     def add(self, folder: str) -> None:
         """Take the images in a folder and those below it."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from penstock.datasets.files import require_choice
 from penstock.datasets.lowering import Decode
+from penstock.errors import require_choice
 from penstock.samplers.base import at_least
 
 __all__ = ["ImageOptions", "JpegWarnings", "Mode", "OnError", "PixelType"]

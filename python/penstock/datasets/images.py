@@ -33,7 +33,7 @@ from penstock.datasets.image_shards import (
     image_shards,
     without_images,
 )
-from penstock.datasets.images_in_python import ATTEMPTS, InPython, headers_by_pillow, opened_image
+from penstock.datasets.images_in_python import ATTEMPTS, InPython, headers_by_pillow
 from penstock.datasets.lowering import Decode, Decoded, Lowered, NotLowered, lowered
 from penstock.errors import ArgumentError, FormatError, MissingFileError, ShardError
 from penstock.pillow import resize_rule
@@ -83,6 +83,8 @@ class _Images(InEpochs):
 
     def explain(self) -> str:
         """Whether the core makes the samples, or which transform keeps it from that, in one line."""
+        if self._is_overridden:
+            return self._said_of_override()
         if self._why_slow is None:
             return f"{type(self).__name__}: images are decoded and transformed by the core"
         whole = "decoded by the core and transformed" if self.options.are_torchvisions else "loaded"
@@ -117,12 +119,11 @@ class _Images(InEpochs):
         """Of the first image that can be read; 3 where none can, as batches will tell."""
         for row in range(min(self._files.num_files, ATTEMPTS)):
             try:
-                with opened_image(self._files, row)[2]() as file:
-                    bytes_ = file.read()
+                bytes_ = _core.read_image(self._files, row, self.options.max_pixels)
                 return _core.image_info(
                     bytes_, "unchanged", self.options.bits, max_pixels=self.options.max_pixels
                 )[3]
-            except (FormatError, ShardError, OSError):
+            except (FormatError, ShardError):
                 continue
         return 3
 
@@ -154,7 +155,7 @@ class _Images(InEpochs):
             assert self._lowered is not None
             _, failures = self._read_headers(self._lowered)
         else:
-            failures = headers_by_pillow(self._files)
+            failures = headers_by_pillow(self._files, self.options.max_pixels)
         if not failures:
             return
         numbers = [number for number, _ in failures]
@@ -277,7 +278,9 @@ class _Images(InEpochs):
     # --- in another process -----------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_table": None, "transform": None, "_core_log": None}
+        state = {**super().__getstate__(), "_table": None, "_core_log": None}
+        if isinstance(self.transform, InPython):  # which is made anew
+            state["transform"] = None
         state["_files"] = _sent(self._files)
         if self._labels is not None and context.get_spawning_popen() is not None:
             if self._sent_labels is None:  # a copy: torch moves what it sends to shared memory
@@ -289,7 +292,8 @@ class _Images(InEpochs):
         self.__dict__.update(state)
         self._files = _received(state["_files"])
         self._core_log = _core.ImageLog()
-        self._table, self.transform = self._built()
+        self._table, slow_path = self._built()
+        self.transform = self.transform or slow_path
 
 
 class ImageFolder(_Images):

@@ -15,7 +15,7 @@ from penstock.datasets.image_options import ImageOptions
 from penstock.datasets.image_shards import Images
 from penstock.errors import FormatError, ShardError, unreadable
 
-__all__ = ["ATTEMPTS", "InPython", "headers_by_pillow", "opened_image"]
+__all__ = ["ATTEMPTS", "InPython", "headers_by_pillow"]
 
 ATTEMPTS = 100
 """To find an image that can stand in for a broken one."""
@@ -56,7 +56,7 @@ class InPython:
         if pixels is None:
             image, row = self._some_image(row)
         else:
-            image = _of_pixels(pixels, self._files, row)
+            image = _of_pixels(pixels, self._files, row, self._options.max_pixels)
         if self._transform is not None:
             image = self._transform(image)
         if self._labels is None:
@@ -78,14 +78,14 @@ class InPython:
         return self._image(other), other
 
     def _image(self, row: int) -> Any:
-        return _by_pillow(self._files, row, self._options)
+        return _by_pillow(self._files, row, self._options.max_pixels, self._options)
 
 
-def _of_pixels(pixels: Tensor, images: Images, row: int) -> Any:
+def _of_pixels(pixels: Tensor, images: Images, row: int, max_pixels: int) -> Any:
     """The image that `_by_pillow` gives, of pixels that the core has decoded, shape (height, width, 3)."""
     from PIL import Image
 
-    _, _, opened = opened_image(images, row)
+    _, _, opened = _opened(images, row, max_pixels)
     with opened() as file, Image.open(file) as header:
         if "transparency" in header.info:  # which becomes something else as the image becomes RGB
             return header.convert("RGB")
@@ -94,7 +94,7 @@ def _of_pixels(pixels: Tensor, images: Images, row: int) -> Any:
     return image
 
 
-def _by_pillow(images: Images, row: int, options: ImageOptions | None = None) -> Any:
+def _by_pillow(images: Images, row: int, max_pixels: int, options: ImageOptions | None = None) -> Any:
     """An image as torchvision's loader gives it, but for the options; None, only its header read, without.
 
     Raises:
@@ -103,7 +103,7 @@ def _by_pillow(images: Images, row: int, options: ImageOptions | None = None) ->
     """
     from PIL import Image
 
-    path, part, opened = opened_image(images, row)
+    path, part, opened = _opened(images, row, max_pixels)
     try:
         with opened() as file:
             try:
@@ -135,22 +135,22 @@ def _converted(image: Any, options: ImageOptions) -> Any:
     return image.convert(options.mode)
 
 
-def opened_image(images: Images, row: int) -> tuple[str, str, Callable[[], Any]]:
+def _opened(images: Images, row: int, max_pixels: int) -> tuple[str, str, Callable[[], Any]]:
     """Path of an image's file, what it is called in there, for a message, and what opens it."""
     if isinstance(images, _core.FileIndex):
         name = images.ids(np.array([row]), ())[0]
         path = os.path.join(os.fsdecode(images.root) or "/", name)
         return path, "", lambda: open(path, "rb")
     place, member = map(os.fsdecode, images.place(row))
-    return place, f"image {member!r}: ", lambda: io.BytesIO(images.read(row))
+    return place, f"image {member!r}: ", lambda: io.BytesIO(_core.read_image(images, row, max_pixels))
 
 
-def headers_by_pillow(files: Images) -> list[tuple[int, str]]:
+def headers_by_pillow(files: Images, max_pixels: int) -> list[tuple[int, str]]:
     """Number and problem of each image whose header cannot be read."""
     failures = []
     for number in range(files.num_files):
         try:
-            _by_pillow(files, number)
+            _by_pillow(files, number, max_pixels)
         except (FormatError, ShardError) as error:
             failures.append((number, error.problem))
     return failures

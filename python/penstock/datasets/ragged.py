@@ -86,23 +86,19 @@ class RaggedDataset(Dataset):
             asked = [
                 _Asked(structure.names[0], values, lengths, offsets, is_named=is_named, is_chosen=is_named)
             ]
-        self._set_parts([_opened(field) for field in asked], structure, target, transform)
-
-    def _set_parts(
-        self,
-        parts: list[_Memory | _core.Table],
-        structure: Structure,
-        target: str | None,
-        transform: Transform | None,
-    ) -> None:
-        core = _core.Table([part.open() if isinstance(part, _Memory) else part for part in parts])
-        super().__init__(Table(core, structure), target=target, transform=transform)
-        self._parts = parts
+        self._parts = [_opened(field) for field in asked]
+        self._structure = structure
+        super().__init__(_table_of(self._parts, structure), target=target, transform=transform)
         self._shareable: list[_Memory | _core.Table] | None = None
 
-    def __reduce__(self) -> Any:
+    def __getstate__(self) -> dict[str, Any]:
         """Files by their index, memory by its contents."""
-        return _rebuild, (self._for_another_process(), self.table.structure, self._target, self.transform)
+        parts = self._for_another_process()
+        return {**super().__getstate__(), "_table": None, "_parts": parts, "_shareable": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._table = _table_of(self._parts, self._structure)
 
     def _for_another_process(self) -> list[_Memory | _core.Table]:
         """Copies, while a worker process is being started: torch moves what it sends to shared memory."""
@@ -113,10 +109,11 @@ class RaggedDataset(Dataset):
         return self._shareable
 
 
-def _rebuild(parts: list[Any], *rest: Any) -> RaggedDataset:
-    dataset = RaggedDataset.__new__(RaggedDataset)
-    dataset._set_parts(parts, *rest)
-    return dataset
+def _table_of(parts: Sequence[_Memory | _core.Table], structure: Structure) -> Table:
+    """Their fields, side by side."""
+    return Table(
+        _core.Table([part.open() if isinstance(part, _Memory) else part for part in parts]), structure
+    )
 
 
 # --- what is asked for -----------------------------------------------------------------------------------

@@ -47,18 +47,14 @@ class TensorDataset(ArrayDataset):
             raise SchemaError("a dataset needs at least one tensor")
         self.tensors = tuple(require_tensors(tensors))
         self._shareable: tuple[Tensor, ...] | None = None
-        names = tuple(str(i) for i in range(len(tensors)))
-        columns = [column_in_memory(name, tensor) for name, tensor in zip(names, tensors, strict=True)]
-        super().__init__(
-            Table(_core.Table(columns), Structure("tuple", names)),
-            target=target,
-            transform=transform,
-            seed=seed,
-        )
+        super().__init__(_table_of(tensors), target=target, transform=transform, seed=seed)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        arguments = {"target": self._target, "transform": self.given_transform, "seed": self.seed}
-        return _rebuild, (self._for_another_process(), arguments, self._epoch)
+    def __getstate__(self) -> dict[str, Any]:
+        tensors = self._for_another_process()
+        return {**super().__getstate__(), "tensors": tensors, "_plain": None, "_shareable": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "_plain": _table_of(state["tensors"])})
 
     def _for_another_process(self) -> tuple[Tensor, ...]:
         """Copies, while a worker process is being started: torch moves what it sends to shared memory."""
@@ -74,7 +70,8 @@ class TensorDataset(ArrayDataset):
         return self._target or (self.fields[-1] if is_label else None)
 
 
-def _rebuild(tensors: tuple[Tensor, ...], arguments: dict[str, Any], epoch: int | None) -> TensorDataset:
-    dataset = TensorDataset(*tensors, **arguments)
-    dataset._epoch = epoch
-    return dataset
+def _table_of(tensors: tuple[Tensor, ...]) -> Table:
+    """Where they lie."""
+    names = tuple(str(i) for i in range(len(tensors)))
+    columns = [column_in_memory(name, tensor) for name, tensor in zip(names, tensors, strict=True)]
+    return Table(_core.Table(columns), Structure("tuple", names))

@@ -22,7 +22,6 @@ __all__ = ["ChunkWalk", "ItemWalk", "Walk", "batches_of"]
 
 _PIECE_S = 0.005  # of a source's time between two looks at whether to stop
 _DRAWN = 4096  # random numbers at a time
-_PLAIN = {int, str, bool}  # types of labels
 
 
 class Walk(Protocol):

@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 
 from penstock.datasets import ConcatDataset, Dataset, FileDataset, ShardDataset
-from penstock.errors import ArgumentError, SchemaError, ShardError
+from penstock.datasets.image_files import EXTENSIONS
+from penstock.datasets.shards import SUFFIXES
+from penstock.errors import ArgumentError, SchemaError, ShardError, require_choice
 from penstock.pack.disk import Bytes, PathLike, cannot_be_read, reading
 from penstock.pack.plan import Column, Offsets, ends_of, folders_for
 from penstock.pack.running import Pool
 
-__all__ = ["Kind", "Source", "open_source", "require_apart", "require_choice"]
+__all__ = ["Kind", "Source", "open_source", "require_apart"]
 
 Kind: TypeAlias = Literal["files", "shards", "images"]
 
-_DATA = (".npy", ".npz", ".pt", ".pth", ".safetensors")
-_IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+_IMAGES = (*EXTENSIONS, ".gif")  # torchvision takes no GIFs; a pack keeps the bytes of any file
 
 
 class Source(Protocol):
@@ -57,6 +58,12 @@ class DatasetSource:
         if dataset.transform is not None or dataset.table.is_random:
             raise SchemaError(
                 "a dataset with a transform cannot be packed", hint="Pack it without, and open it with one."
+            )
+        if dataset._is_overridden:
+            raise SchemaError(
+                "a dataset with a __getitem__ of its own cannot be packed",
+                actual=type(dataset).__name__,
+                hint="A pack holds what the files hold: pack the dataset that it is derived from.",
             )
         _require_fixed(dataset)
         self.dataset = dataset
@@ -169,20 +176,6 @@ def require_apart(source: Dataset | PathLike, target: Path) -> None:
         )
 
 
-def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    """See that an argument has one of its values.
-
-    Raises:
-        ArgumentError: It has another.
-    """
-    if value not in choices:
-        raise ArgumentError(
-            f"{name}= has a value that cannot be",
-            expected=" or ".join(map(repr, choices)),
-            actual=repr(value),
-        )
-
-
 def _require_fixed(dataset: Dataset) -> None:
     """See that all rows of a field have one shape: a pack has no place for their lengths."""
     for field in dataset.table.fields:
@@ -243,7 +236,7 @@ def _kind_of(folder: Path) -> Kind:
     if not folder.is_dir():
         return "shards"
     has_images = any(_files_below(folder, "", _IMAGES))
-    if has_images and any(_files_below(folder, "", _DATA)):
+    if has_images and any(_files_below(folder, "", SUFFIXES)):
         raise ArgumentError(
             "there are images and other data files",
             path=os.fspath(folder),

@@ -16,14 +16,14 @@ from typing import Literal, TypeAlias, get_args
 
 from penstock.datasets import Dataset
 from penstock.datasets.shards import PACK_MANIFEST
-from penstock.errors import ArgumentError, ShardError
+from penstock.errors import ArgumentError, ShardError, require_choice
 from penstock.pack.disk import PathLike, lock, reading, sync, write_whole, writing
 from penstock.pack.ids import digest_of_ids, write_ids
 from penstock.pack.packed import Packed
 from penstock.pack.plan import FINISHED, UNFINISHED, Plan, cuts, ends_of, require_writable
 from penstock.pack.running import Pool
 from penstock.pack.shard import Shard, start_digests
-from penstock.pack.sources import Kind, Source, open_source, require_apart, require_choice
+from penstock.pack.sources import Kind, Source, open_source, require_apart
 from penstock.progress import Advance, bar
 
 __all__ = ["Format", "pack"]
