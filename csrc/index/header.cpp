@@ -27,8 +27,8 @@ void refuse_other(const FileLayout& layout, const std::string& name) {
     if (other.name != name) continue;
     throw Error(ErrorKind::kSchema, "this value is no tensor")
         .in_field(name)
-        .needed("a tensor")
-        .found("of type " + std::string(other.kind))
+        .needed("one")
+        .found(other.kind == "int" ? "an int" : "a " + std::string(other.kind))
         .hint("Save it as one, such as torch.tensor(value).");
   }
 }
