@@ -92,7 +92,7 @@ std::int64_t failed_row(const Column& column, const Stretch& rows, std::uint64_t
       .value_or(number_of(column, rows.first));
 }
 
-void read_stretch(Column& column, const Stretch& rows, const StridedRow& layout, std::byte* out) {
+void read_stretch(const Column& column, const Stretch& rows, const StridedRow& layout, std::byte* out) {
   const auto [shard, row] = rows.first;
   const std::uint64_t begin = column.shards()[static_cast<std::size_t>(shard)].offset +
                               static_cast<std::uint64_t>(row * column.layout_of(shard).row_stride);

@@ -1,3 +1,4 @@
+#include <cerrno>
 #include <exception>
 #include <string>
 
@@ -12,10 +13,10 @@ namespace py = pybind11;
 namespace penstock {
 namespace {
 
-const char* class_name(ErrorKind kind) noexcept {
-  switch (kind) {
+const char* class_name(const Error& error) noexcept {
+  switch (error.kind()) {
     case ErrorKind::kFormat: return "FormatError";
-    case ErrorKind::kShard: return "ShardError";
+    case ErrorKind::kShard: return error.system_code() == ENOENT ? "MissingFileError" : "ShardError";
     case ErrorKind::kSchema: return "SchemaError";
     case ErrorKind::kIndex: return "RowError";
     case ErrorKind::kArgument: return "ArgumentError";
@@ -29,7 +30,7 @@ py::object text_or_none(const std::string& text) {
 
 /// The classes are plain Python, so that they pickle; they also compose the message.
 void raise_in_python(const Error& error) {
-  const py::object type = py::module_::import("penstock.errors").attr(class_name(error.kind()));
+  const py::object type = py::module_::import("penstock.errors").attr(class_name(error));
   py::dict facts;
   facts["path"] = text_or_none(error.path());
   facts["field"] = text_or_none(error.field());

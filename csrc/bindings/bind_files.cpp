@@ -168,6 +168,8 @@ void bind_index_classes(py::module_& module) {
       .def_property_readonly("num_files", &FileIndexer::num_files)
       .def("read", &read_headers, py::arg("begin"), py::arg("end"))
       .def("settle", &FileIndexer::settle)
+      .def_property_readonly("left_out",
+                             [](const FileIndexer& self) { return left_out_in_python(self.left_out()); })
       .def("failures", &failures)
       .def("raise_first", &raise_first)
       .def("finish", &FileIndexer::finish, py::call_guard<py::gil_scoped_release>());

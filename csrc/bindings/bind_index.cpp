@@ -94,6 +94,8 @@ void bind_index(py::module_& module) {
       .def_property_readonly("container",
                              [](const FileSet& self) { return container_name(self.container()); })
       .def_property_readonly("names", &FileSet::names)
+      .def_property_readonly("left_out",
+                             [](const FileSet& self) { return left_out_in_python(self.left_out()); })
       .def("column", &FileSet::column, py::arg("array"), py::arg("field"))
       .def(
           "columns",

@@ -229,30 +229,51 @@ py::object arrange_rows(const py::object& values, const LayoutTuple& layout, con
   return arranging.arrange(layout_from(layout), Padding(element.begin(), element.end()));
 }
 
-/// Writes Python's own numbers of one type: int as int64, float as float64, bool as a byte.
+/// Writes a float as float64, and an int as well. \returns whether it is one of them that fits
+bool write_float(PyObject* number, std::byte* to) {
+  if (PyFloat_CheckExact(number) == 0 && PyLong_CheckExact(number) == 0) return false;
+  const double value = PyFloat_AsDouble(number);
+  if (value == -1.0 && PyErr_Occurred() != nullptr) {  // an int beyond them
+    PyErr_Clear();
+    return false;
+  }
+  std::memcpy(to, &value, sizeof(value));
+  return true;
+}
+
+/// Writes an int as int64. \returns whether it is one that fits
+bool write_int(PyObject* number, std::byte* to) {
+  if (PyLong_CheckExact(number) == 0) return false;
+  int overflow = 0;
+  const std::int64_t value = PyLong_AsLongLongAndOverflow(number, &overflow);
+  if (overflow == 0) std::memcpy(to, &value, sizeof(value));
+  return overflow == 0;
+}
+
+/// Writes a bool as a byte. \returns whether it is one
+bool write_bool(PyObject* number, std::byte* to) {
+  if (!PyBool_Check(number)) return false;
+  *to = static_cast<std::byte>(number == Py_True);
+  return true;
+}
+
+using Write = bool (*)(PyObject*, std::byte*);
+
+Write writer_of(const std::string& kind) noexcept {
+  if (kind == "float") return &write_float;
+  return kind == "int" ? &write_int : &write_bool;
+}
+
+/// Writes Python's own numbers: as float64 ("float": floats and ints), as int64 ("int") or as bytes ("bool").
 /// \returns how many fit before the first that does not
-std::size_t stack_numbers(const py::object& values, const py::capsule& capsule) {
+std::size_t stack_numbers(const py::object& values, const std::string& kind, const py::capsule& capsule) {
   const py::tuple numbers = as_items(values);
   const BorrowedTensor out(capsule);
-  const PyTypeObject* type = Py_TYPE(PyTuple_GET_ITEM(numbers.ptr(), 0));
-  const std::size_t size = type == &PyBool_Type ? sizeof(bool) : sizeof(std::int64_t);
+  const Write write = writer_of(kind);
+  const std::size_t size = kind == "bool" ? sizeof(bool) : sizeof(std::int64_t);
   std::byte* to = out.require_contiguous(static_cast<std::int64_t>(numbers.size() * size));
   for (std::size_t i = 0; i < numbers.size(); ++i, to += size) {
-    PyObject* number = PyTuple_GET_ITEM(numbers.ptr(), i);
-    if (Py_TYPE(number) != type) return i;
-    if (type == &PyBool_Type) {
-      *to = static_cast<std::byte>(number == Py_True);
-    } else if (type == &PyFloat_Type) {
-      const double value = PyFloat_AS_DOUBLE(number);
-      std::memcpy(to, &value, sizeof(value));
-    } else if (type == &PyLong_Type) {
-      int overflow = 0;
-      const std::int64_t value = PyLong_AsLongLongAndOverflow(number, &overflow);
-      if (overflow != 0) return i;
-      std::memcpy(to, &value, sizeof(value));
-    } else {
-      return i;
-    }
+    if (!write(PyTuple_GET_ITEM(numbers.ptr(), i), to)) return i;
   }
   return numbers.size();
 }
@@ -311,7 +332,7 @@ void bind_samples(py::module_& module) {
   module.def("stack_rows", &stack_rows, py::arg("values"), py::arg("out"));
   module.def("concatenate_rows", &concatenate_rows, py::arg("chunks"), py::arg("begin"), py::arg("out"));
   module.def("arrange_rows", &arrange_rows, py::arg("values"), py::arg("layout"), py::arg("padding"));
-  module.def("stack_numbers", &stack_numbers, py::arg("values"), py::arg("out"));
+  module.def("stack_numbers", &stack_numbers, py::arg("values"), py::arg("kind"), py::arg("out"));
   module.def("columns", &columns, py::arg("samples"));
   module.def("sort_by_label", &sort_by_label, py::arg("samples"), py::arg("key"), py::arg("lists"));
   module.def("batch_bytes", &batch_bytes, py::arg("count"));

@@ -2,6 +2,8 @@
 
 #include "base/error.h"
 
+namespace py = pybind11;
+
 namespace penstock {
 
 DType dtype_named(const std::string& name) {
@@ -31,6 +33,13 @@ const char* container_name(Container container) noexcept {
     case Container::kMapping: return "mapping";
   }
   return "";
+}
+
+py::object left_out_in_python(const LeftOut& left_out) {
+  if (left_out.values.empty()) return py::none();
+  py::list values;
+  for (const OtherValue& each : left_out.values) values.append(py::make_tuple(each.name, each.kind));
+  return py::make_tuple(py::bytes(left_out.path), values);
 }
 
 }  // namespace penstock

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <pybind11/pybind11.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -9,6 +11,7 @@
 #include "base/dtype.h"
 #include "formats/layout.h"
 #include "formats/raw.h"
+#include "index/header.h"
 #include "storage/file.h"
 
 namespace penstock {
@@ -27,5 +30,8 @@ using RawTuple = std::tuple<std::string, std::vector<std::int64_t>, std::uint64_
 
 /// "array", "sequence" or "mapping".
 [[nodiscard]] const char* container_name(Container container) noexcept;
+
+/// (path, [(name, kind), ...]); None where nothing is left out.
+[[nodiscard]] pybind11::object left_out_in_python(const LeftOut& left_out);
 
 }  // namespace penstock

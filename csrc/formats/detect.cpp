@@ -99,7 +99,9 @@ constexpr std::array kSignatures = {
     Signature{0, "\x89HDF\r\n\x1a\n"sv, "this is an HDF5 file", kConvert},
     Signature{0, "\x1f\x8b"sv, "this is a gzip file", kDecompress},
     Signature{0, "\x28\xb5\x2f\xfd"sv, "this is a zstd file", kDecompress},
-    Signature{257, "ustar"sv, "this is a tar archive", "Extract it first."},
+    Signature{
+        257, "ustar"sv, "this is a tar archive",
+        "Its images penstock.ImageDataset reads where they lie; anything else must be extracted first."},
     Signature{0, "PAR1"sv, "this is a Parquet file", kConvert},
     Signature{0, "ARROW1"sv, "this is an Arrow file", kConvert},
     Signature{0, "\xff\xd8\xff"sv, "this is a JPEG image", kDecode},

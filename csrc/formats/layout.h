@@ -41,6 +41,12 @@ struct RefusedArray {
   std::string reason;
 };
 
+/// A value beside the arrays that is none, such as the int of a saved (tensor, 1). No sample has it.
+struct OtherValue {
+  std::string name;       ///< as an array's
+  std::string_view kind;  ///< what Python calls it: "int", "list", ...
+};
+
 /// How the file holds its arrays, which decides what a sample is.
 enum class Container : std::uint8_t {
   kArray,     ///< one array, no name
@@ -54,6 +60,7 @@ struct FileLayout {
   Container container = Container::kArray;
   std::vector<ArrayLayout> arrays;
   std::vector<RefusedArray> refused;
+  std::vector<OtherValue> others;  ///< the first few of them
 };
 
 /// Row-major strides in bytes for `shape`.

@@ -1,6 +1,7 @@
 #include "formats/pickle.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <optional>
 #include <string>
@@ -45,7 +46,8 @@ class Evaluator {
   void push(PickleValue value);
   void push_int(std::int64_t value) { push({Kind::kInt, 0, static_cast<std::uint64_t>(value)}); }
   void push_text(std::uint64_t bytes);
-  void push_bytes(std::uint64_t bytes);
+  void push_leaf(PickleLeaf leaf) { push({Kind::kLeaf, 0, static_cast<std::uint64_t>(leaf)}); }
+  void push_passed(std::uint64_t bytes, PickleLeaf leaf);
   void push_long(std::uint64_t bytes);
   [[nodiscard]] std::span<const PickleValue> top_values(std::size_t count) const;
   void drop(std::size_t count);
@@ -124,14 +126,15 @@ void Evaluator::push_text(std::uint64_t bytes) {
   push({Kind::kText, static_cast<std::uint32_t>(bytes), begin});
 }
 
-void Evaluator::push_bytes(std::uint64_t bytes) {
+/// A leaf whose bytes are passed over.
+void Evaluator::push_passed(std::uint64_t bytes, PickleLeaf leaf) {
   reader_.take(bytes);
-  push({});
+  push_leaf(leaf);
 }
 
 void Evaluator::push_long(std::uint64_t bytes) {
   const Bytes digits = reader_.take(bytes);
-  if (digits.size() > sizeof(std::uint64_t)) return push({});
+  if (digits.size() > sizeof(std::uint64_t)) return push_leaf(PickleLeaf::kLongInt);
   const bool negative = !digits.empty() && (digits.back() & std::byte{0x80}) != std::byte{0};
   std::uint64_t value = negative ? ~std::uint64_t{0} : 0;
   for (std::size_t i = digits.size(); i-- > 0;)
@@ -141,7 +144,7 @@ void Evaluator::push_long(std::uint64_t bytes) {
 
 bool Evaluator::push_plain(Op op) {
   switch (op) {
-    case Op::kNone: push({}); return true;
+    case Op::kNone: push_leaf(PickleLeaf::kNone); return true;
     case Op::kNewTrue:
     case Op::kNewFalse: push({Kind::kBool, 0, op == Op::kNewTrue ? 1U : 0U}); return true;
     case Op::kBinInt: push_int(static_cast<std::int32_t>(reader_.number<std::uint32_t>())); return true;
@@ -149,7 +152,7 @@ bool Evaluator::push_plain(Op op) {
     case Op::kBinInt2: push_int(reader_.number<std::uint16_t>()); return true;
     case Op::kLong1: push_long(reader_.number<std::uint8_t>()); return true;
     case Op::kLong4: push_long(reader_.number<std::uint32_t>()); return true;
-    case Op::kBinFloat: push_bytes(8); return true;
+    case Op::kBinFloat: push_passed(8, PickleLeaf::kFloat); return true;
     default: return false;
   }
 }
@@ -160,10 +163,10 @@ bool Evaluator::push_text_or_bytes(Op op) {
     case Op::kShortBinUnicode: push_text(reader_.number<std::uint8_t>()); return true;
     case Op::kBinUnicode: push_text(reader_.number<std::uint32_t>()); return true;
     case Op::kBinUnicode8: push_text(reader_.number<std::uint64_t>()); return true;
-    case Op::kShortBinBytes: push_bytes(reader_.number<std::uint8_t>()); return true;
-    case Op::kBinBytes: push_bytes(reader_.number<std::uint32_t>()); return true;
-    case Op::kBinBytes8:
-    case Op::kByteArray8: push_bytes(reader_.number<std::uint64_t>()); return true;
+    case Op::kShortBinBytes: push_passed(reader_.number<std::uint8_t>(), PickleLeaf::kBytes); return true;
+    case Op::kBinBytes: push_passed(reader_.number<std::uint32_t>(), PickleLeaf::kBytes); return true;
+    case Op::kBinBytes8: push_passed(reader_.number<std::uint64_t>(), PickleLeaf::kBytes); return true;
+    case Op::kByteArray8: push_passed(reader_.number<std::uint64_t>(), PickleLeaf::kByteArray); return true;
     default: return false;
   }
 }
@@ -338,6 +341,27 @@ PickleData Evaluator::run() {
 }
 
 }  // namespace
+
+std::string_view type_name(const PickleValue& value) noexcept {
+  constexpr std::array<std::string_view, 9> kLeaves = {"NoneType", "float",   "int",    "bytes", "bytearray",
+                                                       "complex",  "Counter", "device", "layout"};
+  switch (value.kind) {
+    case Kind::kLeaf: return kLeaves[value.value];
+    case Kind::kBool: return "bool";
+    case Kind::kInt: return "int";
+    case Kind::kText: return "str";
+    case Kind::kTuple: return "tuple";
+    case Kind::kList: return "list";
+    case Kind::kDict: return "dict";
+    case Kind::kSet: return "set";
+    case Kind::kGlobal:
+      return is_global(value, PickleGlobal::kDType) || is_global(value, PickleGlobal::kForeignDType) ? "dtype"
+                                                                                                     : "type";
+    case Kind::kStorage: return "storage";
+    case Kind::kTensor: return "Tensor";
+  }
+  return "";
+}
 
 std::string_view PickleData::text(const PickleValue& value) const noexcept {
   return as_text(pickle.subspan(value.value, value.count));

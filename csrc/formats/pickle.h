@@ -11,10 +11,23 @@
 
 namespace penstock {
 
+/// Which leaf a value is.
+enum class PickleLeaf : std::uint8_t {
+  kNone,
+  kFloat,
+  kLongInt,
+  kBytes,
+  kByteArray,
+  kComplex,
+  kCounter,
+  kDevice,
+  kLayout,
+};
+
 /// One value of a pickle. What does not fit lies in the PickleData it came with.
 struct PickleValue {
   enum class Kind : std::uint8_t {
-    kLeaf,  ///< None, a float, bytes, a device, ...: passed over
+    kLeaf,  ///< None, a float, bytes, a device, ...: passed over; `value`: which PickleLeaf
     kBool,
     kInt,  ///< one that fits in 64 bits; longer ones are leaves
     kText,
@@ -31,6 +44,9 @@ struct PickleValue {
   std::uint32_t count = 0;  ///< bytes of a text, items of a tuple, which global
   std::uint64_t value = 0;  ///< the number itself, or where the rest lies
 };
+
+/// What Python calls the type of a value: "int", "list", "NoneType".
+[[nodiscard]] std::string_view type_name(const PickleValue& value) noexcept;
 
 /// One tensor as a pickle describes it. Nothing is checked against the archive yet.
 struct PickledTensor {

@@ -70,7 +70,7 @@ PickleValue PickleBuilder::call(const PickleValue& function, const PickleValue& 
 
 PickleValue PickleBuilder::make(const PickleValue& function, std::span<const PickleValue> arguments) {
   switch (static_cast<PickleGlobal>(function.count)) {
-    case PickleGlobal::kLeafType: return {};
+    case PickleGlobal::kLeafType: return {Kind::kLeaf, 0, function.value};
     case PickleGlobal::kSetType: return make_set(arguments);
     case PickleGlobal::kOrderedDict: require_arguments(arguments, 0, 0); return container(Kind::kDict);
     case PickleGlobal::kSize: return make_size(arguments);

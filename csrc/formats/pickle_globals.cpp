@@ -15,6 +15,7 @@ struct KnownGlobal {
   std::string_view module;
   std::string_view name;
   PickleGlobal what;
+  PickleLeaf leaf = PickleLeaf::kNone;  ///< that a kLeafType makes
 };
 
 constexpr std::array kGlobals = {
@@ -27,18 +28,18 @@ constexpr std::array kGlobals = {
     KnownGlobal{"torch", "Size", PickleGlobal::kSize},
     KnownGlobal{"torch.storage", "UntypedStorage", PickleGlobal::kUntypedStorage},
     KnownGlobal{"collections", "OrderedDict", PickleGlobal::kOrderedDict},
-    KnownGlobal{"collections", "Counter", PickleGlobal::kLeafType},
-    KnownGlobal{"torch", "device", PickleGlobal::kLeafType},
-    KnownGlobal{"torch.serialization", "_get_layout", PickleGlobal::kLeafType},
-    KnownGlobal{"_codecs", "encode", PickleGlobal::kLeafType},
+    KnownGlobal{"collections", "Counter", PickleGlobal::kLeafType, PickleLeaf::kCounter},
+    KnownGlobal{"torch", "device", PickleGlobal::kLeafType, PickleLeaf::kDevice},
+    KnownGlobal{"torch.serialization", "_get_layout", PickleGlobal::kLeafType, PickleLeaf::kLayout},
+    KnownGlobal{"_codecs", "encode", PickleGlobal::kLeafType, PickleLeaf::kBytes},
     KnownGlobal{"__builtin__", "set", PickleGlobal::kSetType},
     KnownGlobal{"__builtin__", "frozenset", PickleGlobal::kSetType},
-    KnownGlobal{"__builtin__", "bytearray", PickleGlobal::kLeafType},
-    KnownGlobal{"__builtin__", "complex", PickleGlobal::kLeafType},
+    KnownGlobal{"__builtin__", "bytearray", PickleGlobal::kLeafType, PickleLeaf::kByteArray},
+    KnownGlobal{"__builtin__", "complex", PickleGlobal::kLeafType, PickleLeaf::kComplex},
     KnownGlobal{"builtins", "set", PickleGlobal::kSetType},
     KnownGlobal{"builtins", "frozenset", PickleGlobal::kSetType},
-    KnownGlobal{"builtins", "bytearray", PickleGlobal::kLeafType},
-    KnownGlobal{"builtins", "complex", PickleGlobal::kLeafType},
+    KnownGlobal{"builtins", "bytearray", PickleGlobal::kLeafType, PickleLeaf::kByteArray},
+    KnownGlobal{"builtins", "complex", PickleGlobal::kLeafType, PickleLeaf::kComplex},
 };
 
 struct StorageClass {
@@ -149,7 +150,8 @@ std::optional<PickleValue> find_element_type(std::string_view name) {
 
 PickleValue find_pickle_global(std::string_view module, std::string_view name) {
   for (const KnownGlobal& each : kGlobals) {
-    if (each.module == module && each.name == name) return global_value(each.what);
+    if (each.module == module && each.name == name)
+      return global_value(each.what, static_cast<std::uint64_t>(each.leaf));
   }
   const auto found = module == "torch" ? find_element_type(name) : std::nullopt;
   if (!found) throw refused_global(module, name);

@@ -13,7 +13,7 @@ enum class PickleGlobal : std::uint8_t {
   kUntypedStorage,
   kDType,         ///< value: its DType
   kForeignDType,  ///< one no plain tensor of ours has; value: which, for foreign_dtype_name
-  kLeafType,      ///< makes something no tensor can be in
+  kLeafType,      ///< makes something no tensor can be in; value: which PickleLeaf
   kSetType,
   kOrderedDict,
   kSize,

@@ -25,6 +25,8 @@ using Kind = PickleValue::Kind;
 constexpr std::uint64_t kMaxPickleBytes = std::uint64_t{64} << 20U;
 constexpr std::size_t kMaxNesting = 256;
 constexpr std::uint64_t kMaxLayoutBytes = std::uint64_t{1} << 28U;
+constexpr std::size_t kMostOthers = 1000;    ///< nobody reads on, and a list can have millions
+constexpr std::size_t kLongestOther = 4096;  ///< bytes of its name
 
 // --- the archive ------------------------------------------------------------------------------------
 
@@ -126,19 +128,27 @@ std::string place_text(std::string_view path) {
   return path.empty() ? "one at the top level" : "one inside " + quoted_text(path);
 }
 
-/// Walks a pickle's value and names the tensors it meets. single-owner
+bool holds_values(const PickleValue& value) noexcept {
+  return value.kind == Kind::kTuple || value.kind == Kind::kList || value.kind == Kind::kDict ||
+         value.kind == Kind::kSet;
+}
+
+/// Walks a pickle's value and names the tensors it meets, and what is none. single-owner
 class TensorWalk {
  public:
   explicit TensorWalk(const PickleData& data) : data_(data), open_(data.containers.size()) {}
 
-  std::vector<NamedTensor> run() {
-    visit(data_.root, 0);
-    return std::move(found_);
-  }
+  void run() { visit(data_.root, 0); }
+
+  std::vector<NamedTensor> take_tensors() { return std::move(found_); }
+  std::vector<OtherValue> take_others() { return std::move(others_); }
 
  private:
   void visit(const PickleValue& value, std::size_t depth);
   void visit_items(const PickleValue& value, std::size_t depth);
+  void visit_item(const PickleValue& key, const PickleValue& value, std::size_t depth);
+  void visit_container(const PickleValue& key, const PickleValue& value, std::size_t depth);
+  void add_other(const PickleValue& key, const PickleValue& value, std::size_t depth);
   void refuse_key_twice(std::span<const PickleValue> items);
   void visit_under(std::optional<std::string> key, const PickleValue& value, std::size_t depth);
   void visit_in_set(const PickleValue& item, std::size_t depth);
@@ -153,6 +163,7 @@ class TensorWalk {
   std::optional<std::size_t> set_at_;  ///< how much of path_ names the outermost set around the current value
   std::uint64_t spent_ = 0;
   std::vector<NamedTensor> found_;
+  std::vector<OtherValue> others_;
 };
 
 /// Small pickles can stand for huge trees: each level holds the next one twice.
@@ -212,26 +223,46 @@ void TensorWalk::refuse_key_twice(std::span<const PickleValue> items) {
   if (twice != keys.end()) throw format_error("a dict has the key " + quoted_text(*twice) + " twice");
 }
 
+/// None says nothing that could be lost, and the dicts of many a checkpoint are full of it.
+bool is_none(const PickleValue& value) noexcept {
+  return value.kind == Kind::kLeaf && value.value == static_cast<std::uint64_t>(PickleLeaf::kNone);
+}
+
+void TensorWalk::add_other(const PickleValue& key, const PickleValue& value, std::size_t depth) {
+  if (others_.size() == kMostOthers || is_none(value)) return;
+  if (path_.size() + key.count > kLongestOther) return others_.push_back({"...", type_name(value)});
+  const std::string last = key_text(key).value_or("<" + std::string(type_name(key)) + ">");
+  others_.push_back({path_ + (depth == 0 ? "" : ".") + last, type_name(value)});
+}
+
+/// A container without any tensor is one value that is left out; nothing, if nothing but None is in it.
+void TensorWalk::visit_container(const PickleValue& key, const PickleValue& value, std::size_t depth) {
+  const std::size_t tensors = found_.size();
+  const std::size_t others = others_.size();
+  visit_under(key_text(key), value, depth);
+  if (found_.size() > tensors || others_.size() == others) return;
+  others_.resize(others);
+  add_other(key, value, depth);
+}
+
+void TensorWalk::visit_item(const PickleValue& key, const PickleValue& value, std::size_t depth) {
+  if (value.kind == Kind::kTensor) return visit_under(key_text(key), value, depth);
+  holds_values(value) ? visit_container(key, value, depth) : add_other(key, value, depth);
+}
+
 void TensorWalk::visit_items(const PickleValue& value, std::size_t depth) {
   const auto items = data_.items(value);
   spend(items.size());
-  const auto may_hold_tensors = [](const PickleValue& item) {
-    return item.kind == Kind::kTensor || item.kind == Kind::kTuple || item.kind == Kind::kList ||
-           item.kind == Kind::kDict || item.kind == Kind::kSet;
-  };
   if (value.kind == Kind::kSet) {
     for (const PickleValue& item : items) {
-      if (may_hold_tensors(item)) visit_in_set(item, depth);
+      item.kind == Kind::kTensor || holds_values(item) ? visit_in_set(item, depth)
+                                                       : add_other({}, item, depth);
     }
   } else if (value.kind == Kind::kDict) {
     refuse_key_twice(items);
-    for (std::size_t i = 0; i < items.size(); i += 2) {
-      if (may_hold_tensors(items[i + 1])) visit_under(key_text(items[i]), items[i + 1], depth);
-    }
+    for (std::size_t i = 0; i < items.size(); i += 2) visit_item(items[i], items[i + 1], depth);
   } else {
-    for (std::size_t i = 0; i < items.size(); ++i) {
-      if (may_hold_tensors(items[i])) visit_under(std::to_string(i), items[i], depth);
-    }
+    for (std::size_t i = 0; i < items.size(); ++i) visit_item({Kind::kInt, 0, i}, items[i], depth);
   }
 }
 
@@ -242,7 +273,7 @@ void TensorWalk::visit(const PickleValue& value, std::size_t depth) {
   }
   if (value.kind == Kind::kTensor) return add(data_.tensors[value.value]);
   if (value.kind == Kind::kTuple) return visit_items(value, depth);
-  if (value.kind != Kind::kList && value.kind != Kind::kDict && value.kind != Kind::kSet) return;
+  if (!holds_values(value)) return;
   if (open_[value.value]) throw format_error("the pickle has a container that contains itself");
   open_[value.value] = true;
   visit_items(value, depth);
@@ -258,13 +289,6 @@ void refuse_duplicates(const std::vector<NamedTensor>& tensors) {
   if (twice == names.end()) return;
   throw format_error("two tensors have the same name, once nested names are joined with '.'")
       .in_field(*twice);
-}
-
-std::vector<NamedTensor> named_tensors(const PickleData& pickle) {
-  auto tensors = TensorWalk(pickle).run();
-  if (tensors.empty()) throw format_error("the file holds no tensor");
-  refuse_duplicates(tensors);
-  return tensors;
 }
 
 Container container_of(const PickleValue& root) {
@@ -404,8 +428,14 @@ FileLayout parse_torch(const ByteSource& file, const ZipDirectory& directory) {
   FileLayout layout;
   layout.format = "torch";
   layout.container = container_of(pickle.root);
+  TensorWalk walk(pickle);
+  walk.run();
+  const std::vector<NamedTensor> tensors = walk.take_tensors();
+  if (tensors.empty()) throw format_error("the file holds no tensor");
+  refuse_duplicates(tensors);
+  layout.others = walk.take_others();
   Storages storages(archive);
-  for (const NamedTensor& each : named_tensors(pickle)) {
+  for (const NamedTensor& each : tensors) {
     try {
       layout.arrays.push_back(array_layout(each, storages, big_endian));
     } catch (Error& error) {

@@ -35,7 +35,7 @@ void blend_samples(std::uint8_t* samples, std::int64_t count, std::int32_t from,
 PENSTOCK_VECTOR_CLONES
 void blend_with_gray(std::uint8_t* pixel, std::int32_t count, float factor) noexcept {
   for (std::int32_t x = 0; x < count; ++x, pixel += 4) {
-    const std::int32_t gray = luma<std::int32_t>(pixel[0], pixel[1], pixel[2]);
+    const auto gray = luma<std::int32_t>(pixel[0], pixel[1], pixel[2]);
     for (int c = 0; c < 4; ++c) pixel[c] = blended(gray, pixel[c], factor);
   }
 }

@@ -4,7 +4,6 @@
 #include <span>
 #include <utility>
 
-#include "index/header.h"
 #include "storage/buffered_file.h"
 #include "storage/file.h"
 
@@ -63,6 +62,7 @@ const ArrayLayout& find(const FileLayout& layout, const std::string& name, bool 
   for (const RefusedArray& refused : layout.refused) {
     if (refused.name == name) throw format_error(refused.reason).in_field(name);
   }
+  refuse_other(layout, name);
   throw no_such_array(layout, name);
 }
 
@@ -123,6 +123,7 @@ void FileIndexer::read_one(std::int64_t number) {
       const FileLayout layout = read_sample_header(BufferedFile(file), request_.raw);
       if (!agreed_) agree(layout, path);
       take_arrays(layout, number);
+      if (request_.fields.empty()) note_left_out(layout, number);
       stamps_[static_cast<std::size_t>(number)] = {file.identity().size, file.identity().mtime_ns};
     }
     states_[static_cast<std::size_t>(number)] = State::kRead;
@@ -191,6 +192,20 @@ void FileIndexer::take_arrays(const FileLayout& layout, std::int64_t file) {
     offsets_[static_cast<std::size_t>(file) * fields_.size() + i] =
         is_plain(array) ? array.offset : FileIndex::kElsewhere;
   }
+}
+
+/// Of the first file, whatever the order in which they are read.
+void FileIndexer::note_left_out(const FileLayout& layout, std::int64_t file) {
+  if (layout.others.empty()) return;
+  const std::scoped_lock lock(mutex_);
+  if (!left_out_.empty() && left_out_of_ < file) return;
+  left_out_ = layout.others;
+  left_out_of_ = file;
+}
+
+LeftOut FileIndexer::left_out() const {
+  const std::scoped_lock lock(mutex_);
+  return left_out_.empty() ? LeftOut{} : LeftOut{path_of(left_out_of_), left_out_};
 }
 
 void FileIndexer::settle() {

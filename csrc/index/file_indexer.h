@@ -12,6 +12,7 @@
 #include "formats/raw.h"
 #include "index/file_index.h"
 #include "index/folder.h"
+#include "index/header.h"
 
 namespace penstock {
 
@@ -67,6 +68,10 @@ class FileIndexer {
   /// What went wrong so far, in the order of files.
   [[nodiscard]] std::vector<Failure> failures() const;
 
+  /// What the first file read that has such values holds beside its arrays, where all of these were asked
+  /// for; no values: none has any. (A file that is `known` was not read.)
+  [[nodiscard]] LeftOut left_out() const;
+
   /// \pre settle() was called
   /// \throws Error kSchema when nothing is left
   [[nodiscard]] std::shared_ptr<FileIndex> finish() const;
@@ -79,6 +84,7 @@ class FileIndexer {
   void agree(const FileLayout& layout, const std::string& path);
   void agree(std::vector<FileField> fields, Container container, const std::string& path);
   void take_arrays(const FileLayout& layout, std::int64_t file);
+  void note_left_out(const FileLayout& layout, std::int64_t file);
   void settle_field(std::size_t field);
   [[nodiscard]] std::string path_of(std::int64_t file) const;
   [[nodiscard]] std::int64_t& length(std::int64_t file, std::size_t field) noexcept {
@@ -95,8 +101,10 @@ class FileIndexer {
   std::vector<std::uint64_t> offsets_;
   std::vector<std::int64_t> lengths_;  ///< of the first dimension
   std::vector<State> states_;          ///< each written by the thread that reads the file
-  mutable std::mutex mutex_;           // guards failures_
+  mutable std::mutex mutex_;           // guards what follows
   std::vector<Failure> failures_;
+  std::vector<OtherValue> left_out_;
+  std::int64_t left_out_of_ = 0;  ///< the file whose values these are
 };
 
 /// What a file of one sample holds. \throws Error as read_header; kSchema when a file without a header holds

@@ -3,6 +3,7 @@
 #include <bit>
 #include <vector>
 
+#include "base/error.h"
 #include "formats/detect.h"
 
 namespace penstock {
@@ -19,6 +20,17 @@ FileLayout read_header(const ByteSource& file, const std::optional<RawFormat>& r
   for (ArrayLayout& array : layout.arrays) array.name = kLoneArray;
   for (RefusedArray& refused : layout.refused) refused.name = kLoneArray;
   return layout;
+}
+
+void refuse_other(const FileLayout& layout, const std::string& name) {
+  for (const OtherValue& other : layout.others) {
+    if (other.name != name) continue;
+    throw Error(ErrorKind::kSchema, "this value is no tensor")
+        .in_field(name)
+        .needed("one")
+        .found(other.kind == "int" ? "an int" : "a " + std::string(other.kind))
+        .hint("Save it as one, such as torch.tensor(value).");
+  }
 }
 
 std::string rows_text(const ArrayLayout& array, std::size_t first_dim) {

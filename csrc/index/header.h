@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/byte_source.h"
 #include "formats/layout.h"
@@ -14,6 +15,15 @@ namespace penstock {
 ///
 /// \throws Error kFormat, kSchema, kShard; without the path
 [[nodiscard]] FileLayout read_header(const ByteSource& file, const std::optional<RawFormat>& raw);
+
+/// A file's values that are no arrays, which no sample has.
+struct LeftOut {
+  std::string path;
+  std::vector<OtherValue> values;
+};
+
+/// \throws Error kSchema when the file holds a value of that name that is no array
+void refuse_other(const FileLayout& layout, const std::string& name);
 
 /// How a row's elements lie: dtype, dimensions from `first_dim` on, for comparisons and messages.
 [[nodiscard]] std::string rows_text(const ArrayLayout& array, std::size_t first_dim);

@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "formats/inflate.h"
-#include "index/header.h"
 
 namespace penstock {
 namespace {
@@ -123,6 +122,13 @@ std::vector<std::string> FileSet::names() const {
   return files_.empty() ? std::vector<std::string>{} : names_of(files_.front().layout);
 }
 
+LeftOut FileSet::left_out() const {
+  for (const File& file : files_) {
+    if (!file.layout.others.empty()) return {file.path, file.layout.others};
+  }
+  return {};
+}
+
 void FileSet::require_same_names(const File& file) const {
   if (holds_one(file) && holds_one(files_.front())) return;
   std::vector<std::string> expected = names();
@@ -182,6 +188,12 @@ const ArrayLayout& FileSet::find(const File& file, const std::string& array) con
   }
   for (const RefusedArray& refused : file.layout.refused) {
     if (refused.name == array) throw format_error(refused.reason).in_file(file.path).in_field(array);
+  }
+  try {
+    refuse_other(file.layout, array);
+  } catch (Error& error) {
+    error.in_file(file.path);
+    throw;
   }
   throw Error(ErrorKind::kSchema, "there is no such array")
       .in_file(file.path)

@@ -9,6 +9,7 @@
 #include "formats/layout.h"
 #include "formats/raw.h"
 #include "index/column.h"
+#include "index/header.h"
 #include "storage/file.h"
 
 namespace penstock {
@@ -27,6 +28,9 @@ class FileSet {
 
   [[nodiscard]] Container container() const noexcept;
   [[nodiscard]] std::vector<std::string> names() const;
+
+  /// What the first file that has such values holds beside its arrays; no values: none has any.
+  [[nodiscard]] LeftOut left_out() const;
 
   /// One array of every file, as a column.
   ///

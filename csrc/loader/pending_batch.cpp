@@ -169,8 +169,7 @@ void PendingBatch::ask_for(std::int64_t begin, std::int64_t end) noexcept {
       table_.will_need(rows(begin, begin + count));
       if (begin == asked_rows_) asked_rows_ += count;
     }
-  } catch (
-      ...) {  // NOLINT(bugprone-empty-catch): a file is gone, or there is no memory; wait_for will say so
+  } catch (...) {  // NOLINT(bugprone-empty-catch): wait_for will say what is wrong, if anything is
   }
 }
 

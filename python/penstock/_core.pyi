@@ -80,6 +80,8 @@ class FileSet(metaclass=_Bound):
     def container(self) -> str: ...
     @property
     def names(self) -> list[str]: ...
+    @property
+    def left_out(self) -> _LeftOut | None: ...  # of the first file that has values that are no tensors
     def column(self, array: str, field: str) -> Column: ...
     def columns(self, arrays: Sequence[str]) -> list[Column]: ...
     def values(self, field: str) -> Column: ...  # a shard of each array
@@ -87,6 +89,9 @@ class FileSet(metaclass=_Bound):
 
 _Raw: TypeAlias = tuple[str, Sequence[int], int]
 """Dtype, row shape, offset."""
+
+_LeftOut: TypeAlias = tuple[bytes, list[tuple[str, str]]]
+"""Path; name and kind of each."""
 
 class FileIndexer(metaclass=_Bound):
     def __init__(
@@ -104,6 +109,8 @@ class FileIndexer(metaclass=_Bound):
     def num_files(self) -> int: ...
     def read(self, begin: int, end: int) -> None: ...
     def settle(self) -> None: ...  # once all are read
+    @property
+    def left_out(self) -> _LeftOut | None: ...  # as of a FileSet; None where `fields` are given
     def failures(self) -> list[tuple[int, bytes, int, str]]: ...  # file, path, errno, what is wrong
     def raise_first(self) -> None: ...
     def finish(self) -> FileIndex: ...
@@ -291,7 +298,11 @@ def concatenate_rows(chunks: list[Any] | tuple[Any, ...], begin: int, out: _Caps
 def arrange_rows(
     values: Sequence[Any], layout: tuple[bool, bool, bool, bool, int | None, int], padding: bytes
 ) -> tuple[_Capsule, _Int64] | None: ...
-def stack_numbers(values: list[Any] | tuple[Any, ...], out: _Capsule) -> int: ...  # likewise
+def stack_numbers(  # likewise
+    values: list[Any] | tuple[Any, ...],
+    kind: str,  # "float" (ints too), "int" or "bool"
+    out: _Capsule,
+) -> int: ...
 def columns(samples: list[Any] | tuple[Any, ...]) -> list[tuple[Any, ...]] | None: ...
 def sort_by_label(
     samples: list[Any], key: Any, lists: dict[Any, list[Any]]

@@ -3,6 +3,7 @@
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -175,10 +176,11 @@ def _said(error: penstock.PenstockError) -> typer.Exit:
     return typer.Exit(1)
 
 
-_Source = Annotated[
-    str,
+_Sources = Annotated[
+    list[str],
     typer.Argument(
-        metavar="PATH", help="A folder of images, with a folder for each class; or as --kind says."
+        metavar="PATH...",
+        help="A folder of images, with a folder for each class; or as --kind says. Several are shards.",
     ),
 ]
 _KindOfSource = Annotated[
@@ -190,9 +192,29 @@ _KindOfSource = Annotated[
 ]
 
 
+def _source_of(paths: list[str], kind: _Kind | None) -> str | list[str]:
+    """A path; or the files that a shell has made of a pattern."""
+    if len(paths) > 1 and kind not in (None, _Kind.shards):
+        raise typer.BadParameter(f"several paths are shards: of {kind.value} give the one folder")
+    return paths if len(paths) > 1 else paths[0]
+
+
+def _said_with_kind(error: penstock.PenstockError, kind: _Kind | None, taken_for: str | None) -> typer.Exit:
+    """The error, and what PATH was taken for where nobody has said what it is."""
+    said = _said(error)
+    if kind is None and taken_for == "files":
+        typer.echo("Each file is taken for one sample: --kind shards takes its rows instead.", err=True)
+    if kind is None and taken_for == "images":
+        typer.echo(
+            "It is taken for a folder of images, with a folder for each class: --kind says otherwise.",
+            err=True,
+        )
+    return said
+
+
 @app.command()
 def show(
-    path: _Source,
+    paths: _Sources,
     out: Annotated[Path, typer.Option(help="Where to write the picture.", dir_okay=False)] = Path(
         "contact-sheet.png"
     ),
@@ -210,26 +232,24 @@ def show(
     """
     with _explain_missing():
         from penstock import look, look_arrays
+    path = _source_of(paths, kind)
     taken_for: look_arrays.Kind | None = None if kind is None else kind.value
     try:
         taken_for = taken_for or look_arrays.kind_of(path)
         if augment and taken_for != "images":
             raise typer.BadParameter("--augment is for folders of images")
         if taken_for == "images":
-            sheet = look.contact_sheet(path, size=size, count=count, augment=augment, seed=seed)
+            sheet = look.contact_sheet(paths[0], size=size, count=count, augment=augment, seed=seed)
         else:
             sheet = look_arrays.array_sheet(path, taken_for, size=size, count=count, seed=seed)
     except penstock.PenstockError as error:
-        said = _said(error)
-        if kind is None and taken_for == "files":
-            typer.echo("Each file is taken for one sample: --kind shards draws rows instead.", err=True)
-        raise said from None
+        raise _said_with_kind(error, kind, taken_for) from None
     sheet.save(out)
     typer.echo(f"{out}: {sheet.width} x {sheet.height} pixels")
 
 
 @app.command()
-def inspect(path: _Source, kind: _KindOfSource = None) -> None:
+def inspect(paths: _Sources, kind: _KindOfSource = None) -> None:
     """Say what is there, by headers alone, and what cannot be read.
 
     Of images their classes and sizes; of arrays their fields, with dtype, shape, rows and lengths.
@@ -239,14 +259,16 @@ def inspect(path: _Source, kind: _KindOfSource = None) -> None:
 
         from penstock import look, look_arrays
     found: look.ImagesFound | look_arrays.ArraysFound
+    path = _source_of(paths, kind)
+    taken_for: look_arrays.Kind | None = None if kind is None else kind.value
     try:
-        taken_for = look_arrays.kind_of(path) if kind is None else kind.value
+        taken_for = taken_for or look_arrays.kind_of(path)
         if taken_for == "images":
-            found = look.images_found(path)
+            found = look.images_found(paths[0])
         else:
             found = look_arrays.arrays_found(path, taken_for)
     except penstock.PenstockError as error:
-        raise _said(error) from None
+        raise _said_with_kind(error, kind, taken_for) from None
     console = Console(highlight=False)
     for table in found.tables():
         console.print(table)
@@ -262,6 +284,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may be of any bytes
+    warnings.formatwarning = lambda message, *_: f"penstock: {message}\n"  # of no line of the user's
     app()
 
 

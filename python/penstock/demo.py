@@ -500,11 +500,18 @@ def _speed_cells(speed: Speed, speeds: Sequence[Speed]) -> tuple[str, ...]:
 
 
 def print_files(settings: Settings, console: Console) -> None:
-    """Say where the files are, and how to open them."""
-    state = "The files are in" if settings.kept else "The files, now deleted (--folder keeps them), were in"
-    source = str(settings.folder / "safetensors")
+    """Say where the files are, and how to open them; or how to keep them."""
+    if settings.kept:
+        folder = settings.folder
+        said = f"The files are in {folder}. To open some:"
+    else:
+        folder = Path("digits")
+        said = (
+            f"The files are deleted now. To keep them: penstock demo --folder {folder}. Then, to open some:"
+        )
+    source = str(folder / "safetensors")
     snippet = (
-        f"{state} {settings.folder}. To open some:\n\n"
+        f"{said}\n\n"
         "    from penstock import ShardDataset\n"
         f'    dataset = ShardDataset({source!r}, fields=("image", "label"))\n'
         f"    loader = torch.utils.data.DataLoader(dataset, batch_size={TRAIN_BATCH}, shuffle=True)\n"

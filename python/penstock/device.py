@@ -128,7 +128,8 @@ class Convert:
             bytes or floating-point numbers with more than one a sample, so that labels stay as they are.
 
     Raises:
-        ArgumentError: A standard deviation is 0.
+        ArgumentError: `dtype` is no dtype of torch; a standard deviation is 0; `mean` and `std` are of
+            different numbers of channels.
     """
 
     def __init__(
@@ -141,6 +142,10 @@ class Convert:
         channels_last: bool = False,
         fields: str | Iterable[str | int] | None = None,
     ) -> None:
+        if not isinstance(dtype, torch.dtype):
+            raise ArgumentError(
+                "dtype= is no dtype of torch", expected="one such as torch.float32", actual=repr(dtype)
+            )
         self.dtype = dtype
         self.scale = scale
         self.mean = mean
@@ -151,6 +156,12 @@ class Convert:
         if bool((deviation == 0).any()):
             raise ArgumentError("a standard deviation is 0", expected="numbers above 0", actual=repr(std))
         average = torch.as_tensor(0.0 if mean is None else mean, dtype=torch.float64)
+        channels = {each.numel() for each in (average, deviation)} - {1}
+        if max(average.ndim, deviation.ndim) > 1 or len(channels) > 1:
+            raise ArgumentError(
+                "mean= and std= must be one number each, or one for each channel",
+                actual=f"shapes {tuple(average.shape)} and {tuple(deviation.shape)}",
+            )
         self._factor = (1.0 if scale is None else scale) / deviation
         self._offset = -average / deviation
         self._is_cast = scale is None and mean is None and std is None
@@ -159,7 +170,7 @@ class Convert:
         """The batch, converted; where its tensors are.
 
         Raises:
-            ArgumentError: The batch has no such field.
+            ArgumentError: The batch has no such field, or a tensor has other channels than `mean` and `std`.
         """
         if self.fields is None:
             return map_tensors(batch, lambda tensor: self._converted(tensor) if _is_data(tensor) else tensor)
@@ -195,6 +206,12 @@ class Convert:
         """One number, or one per channel: shape (channels, 1, ...)."""
         if values.ndim == 0:
             return values.item()
+        if len(values) > 1 and (tensor.ndim < 2 or tensor.shape[1] != len(values)):
+            raise ArgumentError(
+                "mean= and std= are not of as many channels as the batch",
+                expected=f"{len(values)} channels, shape (batch, {len(values)}, ...)",
+                actual=f"shape {tuple(tensor.shape)}",
+            )
         return values.to(tensor.device, dtype).view(-1, *[1] * (tensor.ndim - 2))
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "SchemaError",
     "ShardError",
     "require_choice",
+    "unreadable",
 ]
 
 
@@ -98,6 +99,12 @@ class ShardError(PenstockError, OSError):
 
 class MissingFileError(ShardError, FileNotFoundError):
     """A file or folder that must be there is not."""
+
+
+def unreadable(path: str, error: OSError) -> ShardError:
+    """The same error, with the file's name."""
+    kind = MissingFileError if isinstance(error, FileNotFoundError) else ShardError
+    return kind(f"cannot be read: {error.strerror}", path=path, errno=error.errno)
 
 
 class SampleError(PenstockError, RuntimeError):

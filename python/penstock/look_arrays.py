@@ -28,19 +28,20 @@ __all__ = ["ArraysFound", "array_sheet", "arrays_found", "kind_of"]
 
 Kind: TypeAlias = Literal["files", "shards", "images"]
 PathLike: TypeAlias = "str | os.PathLike[str]"
+Source: TypeAlias = "PathLike | list[str]"
 
 _SPANS = 10  # of a histogram
 _CHANNELS = (1, 3, 4)
 
 
-def kind_of(path: PathLike) -> Kind:
-    """What `penstock inspect` and `penstock show` take a path for.
+def kind_of(path: Source) -> Kind:
+    """What `penstock inspect` and `penstock show` take a path, or a list of them, for.
 
     Returns:
         A folder is "images" if there are some in a folder for each class, else "files" with a sample each if
         there are data files; or "shards", if `penstock.pack` made it. What is no folder is "shards".
     """
-    if not os.path.isdir(path) or os.path.isfile(os.path.join(path, PACK_MANIFEST)):
+    if isinstance(path, list) or not os.path.isdir(path) or _is_packed(path):
         return "shards"
     try:
         if len(ImageFolder(path, allow_empty=True)) > 0:
@@ -49,6 +50,10 @@ def kind_of(path: PathLike) -> Kind:
         pass  # said again by whoever opens it as images
     has_data = any(name.lower().endswith(SUFFIXES) for _, _, names in os.walk(path) for name in names)
     return "files" if has_data else "images"
+
+
+def _is_packed(source: Source) -> bool:
+    return not isinstance(source, list) and os.path.isfile(os.path.join(source, PACK_MANIFEST))
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class ArraysFound:
         return text + (f"; {len(self.broken)} cannot be read" if self.broken else "")
 
 
-def arrays_found(source: PathLike, kind: Kind) -> ArraysFound:
+def arrays_found(source: Source, kind: Kind) -> ArraysFound:
     """Look at every header; and at lengths or offsets, where those are in files.
 
     Args:
@@ -104,12 +109,13 @@ def arrays_found(source: PathLike, kind: Kind) -> ArraysFound:
         ShardError, FormatError, SchemaError: As `FileDataset` and `ShardDataset`.
     """
     if kind == "files":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what is skipped is told by whoever asks
+        source = _one(source)
+        with warnings.catch_warnings():  # what is skipped is told by whoever asks
+            warnings.filterwarnings("ignore", ".* files are left out, see .skipped", UserWarning)
             dataset = FileDataset(source, on_error="skip")
         return ArraysFound(dataset.schema, len(dataset), None, _lengths_of(dataset), dataset.skipped)
-    if os.path.isfile(os.path.join(source, PACK_MANIFEST)):
-        return _found_in_pack(Packed(source))
+    if _is_packed(source):
+        return _found_in_pack(Packed(_one(source)))
     shards = _opened(source)
     files, per_shard = len(resolve_paths(source)), shards.table.core.rows_per_shard(0)
     return ArraysFound(
@@ -117,7 +123,18 @@ def arrays_found(source: PathLike, kind: Kind) -> ArraysFound:
     )
 
 
-def _opened(source: PathLike) -> Dataset:
+def _one(source: Source) -> PathLike:
+    """The folder.
+
+    Raises:
+        SchemaError: There are several.
+    """
+    if isinstance(source, list):
+        raise SchemaError("several paths are shards", actual=", ".join(source[:3]))
+    return source
+
+
+def _opened(source: Source) -> Dataset:
     """Shards of rows; or of rows of different lengths, where they are no others."""
     try:
         return ShardDataset(source)
@@ -168,7 +185,7 @@ def _histogram(what: str, unit: str, values: np.ndarray[Any, np.dtype[np.int64]]
 
 
 def array_sheet(
-    source: PathLike, kind: Kind = "shards", *, size: int = 224, count: int = 24, seed: int = 0
+    source: Source, kind: Kind = "shards", *, size: int = 224, count: int = 24, seed: int = 0
 ) -> Image.Image:
     """One shuffled batch of arrays that are pictures, as they are, with their row numbers.
 
@@ -186,23 +203,30 @@ def array_sheet(
         SchemaError: No field is a picture.
         ShardError, FormatError: As `ShardDataset` and `FileDataset`.
     """
-    opened = FileDataset if kind == "files" else ShardDataset
-    dataset: Dataset = opened(source)
+
+    def opened(**options: Any) -> Dataset:
+        return FileDataset(_one(source), **options) if kind == "files" else ShardDataset(source, **options)
+
+    dataset = opened()
     names = [field.name for field in dataset.schema if _is_picture(field)]
     if not names:
         raise SchemaError(
             "there is no picture",
-            path=os.fspath(source),
+            path=_path_of(source),
             expected="uint8 of shape (height, width), (height, width, channels) or (channels, height, width)",
             actual=", ".join(f"{field.name}: {field.dtype} {field.shape}" for field in dataset.schema),
         )
     if len(dataset) == 0:
-        raise SchemaError("there are no rows", path=os.fspath(source))
+        raise SchemaError("there are no rows", path=_path_of(source))
     rows = list(islice(ShuffleSampler(dataset, seed=seed), count))
-    pictures = _as_rgb(opened(source, fields=names[0]).gather(rows))
+    pictures = _as_rgb(opened(fields=names[0]).gather(rows))
     times = max(1, size // max(pictures.shape[2:]))
     enlarged = pictures.repeat_interleave(times, dim=2).repeat_interleave(times, dim=3)
     return sheet_of(enlarged, [str(row) for row in rows])
+
+
+def _path_of(source: Source) -> str:
+    return source[0] if isinstance(source, list) else os.fspath(source)
 
 
 def _is_picture(field: Field) -> bool:

@@ -30,7 +30,8 @@ class Stacker:
 
     Numpy arrays, tensors, numbers, strings, and tuples, lists and dicts of them are stacked here; anything
     else goes to `default_collate`. Where that would quietly make another dtype of a batch in which they
-    differ, this raises; so it does when a later batch has another dtype or structure.
+    differ, this raises; so it does when a later batch has another dtype or structure. Where a float came
+    first, ints are floats too, in later batches as well.
 
     Args:
         pin_memory: Make tensors in pinned memory when there is an accelerator. Default: False.
@@ -45,6 +46,7 @@ class Stacker:
         self._known: dict[str, Any] = {}  # by field: what its values were so far
         self._rows: Sequence[int] = ()  # of the values at hand
         self._arrays: Callable[[Values, str], Any] = self._stacked
+        self._joins = False  # chunks, not samples
 
     def stack(self, samples: Values, row: int) -> Any:
         """The batch of these samples.
@@ -61,7 +63,7 @@ class Stacker:
         """
         self.bytes = 0
         self._rows = range(row, row + len(samples))
-        self._arrays = self._stacked
+        self._arrays, self._joins = self._stacked, False
         return self._column(samples, "")
 
     def join(self, chunks: Values, begin: int, count: int, rows: Sequence[int]) -> Any:
@@ -81,7 +83,7 @@ class Stacker:
         """
         self.bytes = 0
         self._rows = rows
-        self._arrays = functools.partial(self._joined, begin=begin, count=count)
+        self._arrays, self._joins = functools.partial(self._joined, begin=begin, count=count), True
         return self._column(chunks, "")
 
     def _column(self, values: Values, field: str) -> Any:
@@ -95,6 +97,8 @@ class Stacker:
             return self._sequences(values, kind, field)
         if kind is dict:
             return self._dicts(values, field)
+        if self._joins and _is_array(values[0]):
+            return self._column(list(map(_plain, values)), field)
         return values if kind is str or kind is bytes else self._others(values, field)
 
     def pinned(self, batch: Any) -> Any:
@@ -116,6 +120,9 @@ class Stacker:
         out = self._room(first.dtype, (count, *first.shape[1:]))
         capsule = _capsule(out)
         if out is None or capsule is None or _core.concatenate_rows(values, begin, capsule) < len(values):
+            plain = list(map(_plain, values))
+            if any(one is not other for one, other in zip(plain, values, strict=True)):
+                return self._joined(plain, field, begin=begin, count=count)
             self._require_alike(values, field, lambda value: ("rows", *value.shape[1:]))
             joined = torch.cat([torch.as_tensor(value) for value in values])[begin : begin + count]
             self.bytes += joined.nbytes
@@ -124,13 +131,17 @@ class Stacker:
         return out
 
     def _numbers(self, values: Values, kind: type, field: str) -> Any:
+        if kind is int and self._known.get(field) == (float, None):
+            kind = float  # floats that happen to be whole, as JSON has them
         self._require_known(field, (kind, None))
         if kind in _NUMBERS:
             out = self._room(_NUMBERS[kind], (len(values),))
-            if out is not None and _core.stack_numbers(values, _capsule(out)) == len(values):
+            if out is not None and _core.stack_numbers(values, kind.__name__, _capsule(out)) == len(values):
                 self.bytes += out.nbytes
                 return out
-        self._require_one_type(values, field)
+        # Where floats are wanted, ints are not what is wrong.
+        floats = [0.0 if type(each) is int else each for each in values] if kind is float else values
+        self._require_one_type(floats, field)
         if _torch_dtype(np.dtype(kind)) is None or kind in _NUMBERS:  # torch has its own words for it
             return self._others(values, field)
         tensor = torch.from_numpy(np.array(values))
@@ -258,7 +269,7 @@ def chunk_rows(chunk: Any) -> int:
         SchemaError: It is something else, or its parts differ in length.
     """
     kind = type(chunk)
-    if kind is np.ndarray or kind is Tensor:
+    if kind is np.ndarray or kind is Tensor or _is_array(chunk):
         if chunk.ndim > 0:
             return int(chunk.shape[0])
     elif kind in (tuple, list, dict) and chunk:
@@ -269,8 +280,20 @@ def chunk_rows(chunk: Any) -> int:
     raise SchemaError(
         "this is no chunk of rows",
         expected="arrays or tensors whose first dimension is the batch, alone or in a tuple, list or dict",
-        actual=f"{kind.__name__} of no rows" if kind in (np.ndarray, Tensor) else kind.__name__,
+        actual=f"{kind.__name__} of no rows" if _is_array(chunk) else kind.__name__,
     )
+
+
+def _is_array(value: Any) -> bool:
+    """Whether it is an array or tensor, of a subclass too; masked arrays are more than that."""
+    return isinstance(value, (np.ndarray, Tensor)) and not isinstance(value, np.ma.MaskedArray)
+
+
+def _plain(array: Any) -> Any:
+    """The same memory without what a subclass adds, such as np.memmap; others as they are."""
+    if isinstance(array, np.ndarray):
+        return np.asarray(array)
+    return array.as_subclass(Tensor) if isinstance(array, Tensor) and type(array) is not Tensor else array
 
 
 def map_chunk(chunk: Any, function: Callable[[Any], Any]) -> Any:
@@ -290,4 +313,4 @@ def rows_of(chunk: Any) -> list[Any]:
     if isinstance(chunk, (tuple, list)):
         rows = zip(*map(rows_of, chunk), strict=True)
         return list(rows) if isinstance(chunk, tuple) else [list(row) for row in rows]
-    return list(chunk)
+    return list(_plain(chunk))

@@ -12,7 +12,7 @@ PENSTOCK = ROOT / "python" / "penstock"
 
 ROOMS = ["bindings", "loader", "assemble", "image", "order", "index", "formats", "storage", "base"]
 FLOORS = [
-    {"__init__", "cli", "demo", "look", "look_arrays", "pack"},
+    {"__init__", "__main__", "cli", "demo", "look", "look_arrays", "pack"},
     {"loader"},
     {"datasets"},
     {"splits"},

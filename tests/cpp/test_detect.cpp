@@ -114,7 +114,7 @@ TEST_CASE("files of others are named, with what to do") {
       {"\x89HDF\r\n\x1a\n\0\0"s, "HDF5", "Convert"},
       {"\x1f\x8b\x08\0\0\0"s, "gzip", "Decompress"},
       {"\x28\xb5\x2f\xfd\x04\0"s, "zstd", "Decompress"},
-      {tar, "tar", "Extract"},
+      {tar, "tar", "ImageDataset"},
       {"PAR1\x15\x04"s, "Parquet", "Convert"},
       {"ARROW1\0\0"s, "Arrow", "Convert"},
       {"\xff\xd8\xff\xe0\0\x10JFIF"s, "JPEG", "Decode"},

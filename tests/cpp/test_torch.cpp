@@ -102,6 +102,13 @@ std::vector<std::string> names(const FileLayout& layout) {
 
 using Names = std::vector<std::string>;
 
+/// "name: kind" of each value that is no tensor.
+Names others(const FileLayout& layout) {
+  Names all;
+  for (const OtherValue& each : layout.others) all.push_back(each.name + ": " + std::string(each.kind));
+  return all;
+}
+
 // --- what is read -----------------------------------------------------------------------------------
 
 TEST_CASE("one tensor is one array without a name") {
@@ -147,7 +154,32 @@ TEST_CASE("leaves that are no tensors are passed over") {
       text("cpu") + "\x85R" + text("dt") + global("torch", "float8_e4m3fn") + text("bytes") +
       global("_codecs", "encode") + text("b") + text("latin1") + "\x86R" + text("set") +
       global("__builtin__", "set") + list(number(1)) + "\x85R" + text("st") + storage("ByteStorage", "9", 1);
-  CHECK(names(layout_of(dict(leaves + text("x") + tensor()))) == Names{"x"});
+  const FileLayout layout = layout_of(dict(leaves + text("x") + tensor()));
+  CHECK(names(layout) == Names{"x"});
+  CHECK(others(layout) == Names{"i: int", "f: float", "t: bool", "s: str", "big: int", "size: tuple",
+                                "dev: device", "dt: dtype", "bytes: bytes", "set: set", "st: storage"});
+}
+
+TEST_CASE("a container without a tensor is one value, and an empty one none") {
+  const std::string inner = dict(text("a") + list(number(1) + number(2)) + text("b") + "]");
+  const FileLayout layout = layout_of(list(tensor() + inner + list(tensor() + number(3)) + "}" + "N"));
+  CHECK(names(layout) == Names{"0", "2.0"});
+  CHECK(others(layout) == Names{"1: dict", "2.1: int"});
+}
+
+TEST_CASE("of many values that are no tensors the first are named") {
+  std::string items;
+  for (int i = 0; i < 5000; ++i) items += list(number(i));
+  const FileLayout layout = layout_of(list(items + tensor()));
+  CHECK(names(layout) == Names{"5000"});
+  CHECK(layout.others.size() == 1000);
+  CHECK(layout.others.back().name == "999");
+}
+
+TEST_CASE("values without a name of their own, or with one that is too long, are told all the same") {
+  const std::string odd =
+      dict("\x88" + number(1) + text(std::string(5000, 'n')) + number(2) + text("x") + tensor());
+  CHECK(others(layout_of(odd)) == Names{"<bool>: int", "...: int"});
 }
 
 TEST_CASE("protocol 4 says the same with other opcodes") {

@@ -83,6 +83,7 @@ def lone_array(path):
     return array
 
 
+@pytest.mark.filterwarnings("ignore:.*what is no tensor is left out:UserWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @given(

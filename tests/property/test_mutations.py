@@ -19,6 +19,8 @@ from reference import Refused, assert_same, random_tensor, read_all, read_arrays
 
 import penstock
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*what is no tensor is left out:UserWarning")
+
 OUTCOMES = ("read", "refused")
 FOLDER = tempfile.TemporaryDirectory()
 X, Y = random_tensor((4, 3), torch.float32), random_tensor((4, 2), torch.int16, seed=1)

@@ -325,6 +325,7 @@ def test_pt_of_lazy_views_is_right_or_refused(tmp_path, view):
     assert_reads_or_refuses(tmp_path / "x.pt", tensor.resolve_conj().resolve_neg(), "x.pt")
 
 
+@pytest.mark.filterwarnings("ignore:.*what is no tensor is left out:UserWarning")
 def test_pt_of_a_dict_with_other_things_in_it(tmp_path):
     x, y = random_tensor((5, 3)), random_tensor((5,), torch.int64)
     others = {

@@ -1,9 +1,9 @@
 """`penstock demo`, piece by piece and once from end to end."""
 
 import sys
+import tempfile
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -123,15 +123,19 @@ def test_the_demo_trains_and_measures(tmp_path):
     assert "rows/s" in table
     assert "index_select" in table
     assert len(penstock.ShardDataset(folder / "safetensors")) == 1_437
+    assert f"The files are in {folder}. To open some:" in result.output
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_network_that_learned_nothing_fails_the_demo():
+def test_a_network_that_learned_nothing_fails_the_demo(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     result = invoke("demo", "--epochs=1", "--rounds=1", "--rows=1")
     assert result.exit_code == 1
     assert "Failed: not over 95%" in result.output
-    folder = next(line for line in result.output.splitlines() if "now deleted" in line).split("were in ")[1]
-    assert not Path(folder.split(". To open")[0]).exists()
+    assert list(tmp_path.iterdir()) == []
+    assert str(tmp_path) not in result.output  # nothing that is deleted is to be opened
+    assert "The files are deleted now. To keep them: penstock demo --folder digits." in result.output
+    assert "ShardDataset('digits/safetensors'" in result.output
 
 
 def test_a_folder_with_files_is_left_alone(tmp_path):

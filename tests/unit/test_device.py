@@ -348,3 +348,30 @@ def test_the_benchmark_runs(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert said.startswith("\ncopies alone")
     assert said.count("penstock.DataLoader(device=)") == 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", np.float32, None, float])
+def test_a_dtype_that_is_none_of_torch_is_refused_at_once(dtype):
+    with pytest.raises(ArgumentError, match=r"no dtype of torch; needed one such as torch\.float32"):
+        Convert(dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "options", [{"mean": (0.5, 0.5)}, {"std": (1.0,) * 4}, {"mean": (0.5,) * 2, "std": (1.0,) * 2}]
+)
+def test_other_channels_than_the_batch_has_are_said(options):
+    with pytest.raises(ArgumentError, match=r"channels as the batch; needed \d channels.*\(4, 3, 8, 6\)"):
+        Convert(**options)(torch.zeros(4, 3, 8, 6))
+    with pytest.raises(ArgumentError, match="channels as the batch"):
+        Convert(fields=[0], **options)((torch.zeros(4), 1))
+
+
+@pytest.mark.parametrize("std", [(1.0, 1.0), [[1.0]]])
+def test_mean_and_std_of_different_numbers_of_channels(std):
+    with pytest.raises(ArgumentError, match=r"one for each channel; found shapes \(3,\) and"):
+        Convert(mean=MEAN, std=std)
+
+
+def test_one_number_in_a_list_is_of_all_channels():
+    batch = torch.rand(4, 3, 8, 6)
+    assert torch.equal(Convert(mean=[0.5], std=STD)(batch), Convert(mean=0.5, std=STD)(batch))

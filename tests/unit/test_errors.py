@@ -6,6 +6,7 @@ import os
 import pickle
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch._utils import ExceptionWrapper
@@ -196,3 +197,46 @@ def test_errors_of_torch_are_not_swallowed(tmp_path):
     with pytest.raises(penstock.SampleError, match="no_such_thing"):
         dataset[0]
     assert isinstance(penstock.ShardDataset(tmp_path / "x.npy")[0], torch.Tensor)
+
+
+# --- what is not there -----------------------------------------------------------------------------------
+
+
+def open_images(paths):
+    return penstock.ImageDataset(paths, transform=penstock.transforms.ToTensor())[1]
+
+
+ABSENT = {
+    "a shard": lambda folder: penstock.ShardDataset(folder / "x.npy"),
+    "a shard among others": lambda folder: penstock.ShardDataset([folder / "there.npy", folder / "x.npy"]),
+    "a folder": lambda folder: penstock.FileDataset(folder / "nope"),
+    "files of ids": lambda folder: penstock.FileDataset(folder, ids=["there", "nope"], suffix=".npy"),
+    "sequences": lambda folder: penstock.RaggedDataset(folder / "x.npy"),
+    "tokens": lambda folder: penstock.TokenDataset(folder / "x.bin", dtype="uint16", block_size=2),
+    "an image": lambda folder: open_images([folder / "there.png", folder / "nope.png"]),
+    "an archive": lambda folder: penstock.ImageDataset(folder / "nope.tar"),
+    "an archive, with an index": lambda folder: penstock.ImageDataset(
+        folder / "nope.tar", index=folder / "nope.idx"
+    ),
+    "a pack": lambda folder: penstock.Packed(folder / "nope"),
+    "what is to be packed": lambda folder: penstock.pack(folder / "nope", folder / "to"),
+}
+
+
+@pytest.mark.parametrize("open_it", ABSENT.values(), ids=ABSENT)
+def test_what_is_not_there_is_a_missing_file(tmp_path, open_it):
+    np.save(tmp_path / "there.npy", np.zeros(3))
+    PIL.Image.new("RGB", (4, 4)).save(tmp_path / "there.png")
+    with pytest.raises(penstock.MissingFileError, match=r"nope|x\.npy|x\.bin") as caught:
+        open_it(tmp_path)
+    assert isinstance(caught.value, FileNotFoundError)
+    assert isinstance(caught.value, penstock.ShardError)
+    assert caught.value.errno in (errno.ENOENT, None)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again)) == (penstock.MissingFileError, str(caught.value))
+
+
+def test_what_cannot_be_read_for_another_reason_is_no_missing_file(tmp_path):
+    with pytest.raises(penstock.ShardError) as caught:
+        penstock.ShardDataset(tmp_path.parent / tmp_path.name / ("n" * 300 + ".npy"))
+    assert not isinstance(caught.value, FileNotFoundError)

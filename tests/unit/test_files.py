@@ -910,3 +910,71 @@ def test_forked_workers_fill_the_parents_cache(faces):
         assert sum(len(y) for _, y in loader) == 12
         assert kept(dataset) == 7
     assert_same(all_of(dataset), [faces.stack(IDS), faces.targets(IDS)])
+
+
+# labels that are neither lists nor arrays ------------------------------------------------------------------
+
+
+class Column:
+    """What a column of pandas has: an index with gaps, and numbers by position only as an array."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, key):
+        raise KeyError(key)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+    def to_list(self):
+        return self.values.tolist()
+
+
+@pytest.fixture
+def twelve(tmp_path):
+    for i in range(12):
+        np.save(tmp_path / f"{i:02}.npy", np.full(3, i, np.float32))
+    return tmp_path
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, np.bool_, object])
+def test_labels_in_a_column_of_a_table_are_taken_by_position(twelve, dtype):
+    labels = np.arange(12) % 2
+    y = penstock.FileDataset(twelve, labels=Column(labels.astype(dtype))).gather(range(12))[1]
+    assert y.dtype == torch.from_numpy(labels.astype(np.int64 if dtype is object else dtype)).dtype
+    assert y.tolist() == labels.tolist()
+    with pytest.raises(penstock.SchemaError, match="needed 12 labels, found 11"):
+        penstock.FileDataset(twelve, labels=Column(labels[:11]))
+    with pytest.raises(penstock.SchemaError, match="labels must be numbers"):
+        penstock.FileDataset(twelve, labels=Column(["cat"] * 12))
+
+
+@pytest.mark.parametrize("form", [list, tuple, lambda rows: {f"{i:02}": row for i, row in enumerate(rows)}])
+@pytest.mark.parametrize("of", [torch.Tensor.clone, torch.Tensor.numpy], ids=["tensors", "arrays"])
+def test_labels_may_be_vectors(twelve, form, of):
+    labels = torch.rand(12, 4)
+    dataset = penstock.FileDataset(twelve, labels=form([of(row) for row in labels]))
+    assert torch.equal(dataset.gather(range(12))[1], labels)
+
+
+def test_labels_from_a_generator(twelve):
+    assert penstock.FileDataset(twelve, labels=iter(range(12)))[11][1] == 11
+
+
+@pytest.mark.parametrize(
+    "values", [[1700000001.0] * 12, [1, 2.5] * 6, [1700000001, 0.5] * 6, [[0.1, 1]] * 12]
+)
+@pytest.mark.parametrize("form", [list, lambda values: {f"{i:02}": each for i, each in enumerate(values)}])
+def test_floats_of_python_keep_all_their_digits(twelve, values, form):
+    y = penstock.FileDataset(twelve, labels=form(values)).gather(range(12))[1]
+    assert y.dtype == torch.float64
+    assert y.tolist() == values
+
+
+def test_floats_of_other_kinds_are_what_they_are(twelve):
+    for labels in (np.ones(12, np.float32), torch.ones(12), [np.float32(1)] * 12):
+        assert penstock.FileDataset(twelve, labels=labels)[0][1].dtype == torch.float32

@@ -691,3 +691,9 @@ def test_steps_that_are_not_one_resize():
     border = ("pad", (0, 0), 0, (2**24,) * 4, False, (0.0, 1.0), (1.0, 1.0), 0.0)
     with pytest.raises(ArgumentError, match="too large"):
         _core.ImageSteps([(*border, NO_COLORS)]).plan(1, 1, 0, 0)
+
+
+def test_labels_that_are_floats_keep_all_their_digits(flat, transform):
+    dataset = penstock.ImageDataset(flat, [1700000001.0, 1, 2, 3], transform)
+    assert dataset[0][1].dtype == torch.float64
+    assert dataset[0][1] == 1700000001

@@ -1,10 +1,15 @@
 """What people look at: a sheet of one batch, and what is in a folder."""
 
+import subprocess
+import sys
+import tarfile
+
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import penstock
 from penstock import cli, look
 
 COLORS = {"blue": (0, 0, 200), "red": (200, 0, 0)}
@@ -61,3 +66,37 @@ def test_what_is_wrong_is_said(command, tmp_path):
     assert done.exit_code == 1
     assert done.stderr.startswith("penstock: ")
     assert "nowhere" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["show", "inspect"])
+def test_what_a_folder_was_taken_for_is_said(command, tmp_path):
+    done = invoke(command, tmp_path)
+    assert done.exit_code == 1
+    assert "taken for a folder of images, with a folder for each class: --kind says otherwise" in done.stderr
+    assert "--kind" not in invoke(command, tmp_path, "--kind", "images").stderr
+
+
+def test_shards_in_a_folder_are_a_kind_away(tmp_path):
+    for i in range(2):
+        np.save(tmp_path / f"{i}.npy", np.zeros((3 + i, 28, 28), np.uint8))
+    done = invoke("show", tmp_path)
+    assert done.exit_code == 1
+    assert "--kind shards takes its rows instead" in done.stderr
+    done = invoke("show", tmp_path, "--kind", "shards", "--out", tmp_path / "sheet.png")
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", [["show"], ["inspect"], ["pack"]], ids=" ".join)
+def test_of_an_archive_it_is_said_who_reads_it(command, tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("a.jpg"))
+    done = invoke(*command, tmp_path / "x.tar", *([tmp_path / "to"] if command == ["pack"] else []))
+    assert done.exit_code == 1
+    assert "ImageDataset reads where they lie" in done.stderr
+
+
+def test_python_m_penstock_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock", "--version"], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (f"penstock {penstock.__version__}\n", "")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -225,3 +226,25 @@ def test_no_rows_are_no_picture(tmp_path):
 def test_arrays_are_not_augmented(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((1, 8, 8), np.uint8))
     assert invoke("show", tmp_path / "a.npy", "--augment").exit_code == 2
+
+
+def test_a_pattern_that_the_shell_has_expanded_is_shards(tmp_path):
+    write_shards(tmp_path)
+    names = sorted(tmp_path.glob("*.npy"))
+    assert said("inspect", *names) == said("inspect", tmp_path / "*.npy")
+    for i, name in enumerate(names):
+        np.save(name, np.full((2, 5, 5), i, np.uint8))
+    assert said("show", *names, "--out", tmp_path / "a.png")[0][0] == f"{tmp_path}/a.png:"
+    done = invoke("inspect", *names, "--kind", "files")
+    assert done.exit_code == 2
+    assert "several paths are shards" in done.stderr
+
+
+def test_values_that_are_no_tensors_are_told_on_the_command_line(tmp_path):
+    for i in range(2):
+        torch.save((torch.zeros(3), i), tmp_path / f"{i}.pt")
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock", "inspect", tmp_path], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.startswith(f"penstock: {tmp_path}/0.pt: what is no tensor is left out: '1' (int). ")
+    assert done.stderr.count("\n") == 1

@@ -612,3 +612,36 @@ def test_a_manifest_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "pack.json").write_text(text)
     with pytest.raises(penstock.FormatError, match="manifest"):
         penstock.ShardDataset(tmp_path)
+
+
+# --- sequences -------------------------------------------------------------------------------------------
+
+
+def sequences_in_files(folder):
+    folder.mkdir()
+    for i in range(4):
+        np.save(folder / f"{i}.npy", np.zeros((2 + i, 3), np.float32))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["memory", "files", "folder"])
+def test_sequences_are_refused_before_anything_is_written(tmp_path, kind):
+    folder = sequences_in_files(tmp_path / "files")
+    source = {
+        "memory": penstock.RaggedDataset([torch.zeros(2), torch.zeros(3)]),
+        "files": penstock.FileDataset(folder),
+        "folder": folder,
+    }[kind]
+    with pytest.raises(
+        penstock.SchemaError, match=r"different lengths cannot be packed.*RaggedDataset"
+    ) as caught:
+        pack(source, tmp_path / "to")
+    assert caught.value.field == ("values" if kind == "memory" else "data")
+    assert not (tmp_path / "to").exists()
+
+
+def test_the_command_refuses_sequences(tmp_path):
+    done = invoke(sequences_in_files(tmp_path / "files"), tmp_path / "to")
+    assert done.exit_code == 1
+    assert "rows of different lengths cannot be packed" in done.stderr
+    assert not (tmp_path / "to").exists()

@@ -1104,3 +1104,32 @@ def test_a_dataset_of_values_is_like_torchs_list_dataset():
     for one, other in zip(ours, theirs, strict=True):
         assert_same(one, other)
     assert len(TensorDataset(VALUES)) == len(VALUES)
+
+
+class Column:
+    """What a column of pandas has: an index with gaps, and values by position only as an array."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+
+    def __len__(self):
+        return len(self.values)
+
+    def __iter__(self):
+        return iter(self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+def test_lengths_in_a_column_of_a_table(tmp_path):
+    values = torch.arange(10.0)
+    for numbers in ([2, 3, 5], np.array([2, 3, 5], object)):
+        dataset = penstock.RaggedDataset(values, lengths=Column(numbers))
+        assert dataset[1].tolist() == [2, 3, 4]
+    assert penstock.RaggedDataset(values, offsets=Column([0, 2, 5, 10]))[1].tolist() == [2, 3, 4]
+    assert penstock.RaggedDataset(Column(values.numpy()), lengths=[4, 6])[0].tolist() == [0, 1, 2, 3]
+    np.save(tmp_path / "lengths.npy", [4, 6])
+    np.save(tmp_path / "values.npy", values)
+    files = [Column([str(tmp_path / f"{name}.npy")]) for name in ("values", "lengths")]
+    assert penstock.RaggedDataset(files[0], lengths=files[1])[0].tolist() == [0, 1, 2, 3]

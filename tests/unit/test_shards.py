@@ -472,3 +472,42 @@ def test_a_batch_is_aligned_for_whoever_computes_on_it(make_shards, name):
     dataset = make_shards("npz", row_shape=(3,), dtype=getattr(torch, name)).open()
     for rows in (range(26), range(1), range(3)):
         assert dataset.gather(rows).data_ptr() % 64 == 0
+
+
+# --- what a raw file is said to hold ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dtype", ["uint16", torch.uint16, np.uint16, np.dtype("uint16"), np.dtype("<u2")], ids=repr
+)
+@pytest.mark.parametrize("shape", [(3,), 3, [np.int64(3)], np.int64(3), torch.Size([3])], ids=repr)
+def test_dtypes_and_shapes_of_raw_files_may_be_said_in_any_way(tmp_path, dtype, shape):
+    numbers = np.arange(12, dtype=np.uint16)
+    numbers.tofile(tmp_path / "x.bin")
+    dataset = penstock.ShardDataset(tmp_path / "x.bin", raw=penstock.Raw(dtype, shape))
+    assert dataset.gather([3]).tolist() == [[9, 10, 11]]
+    (tmp_path / "one").mkdir()
+    numbers[:3].tofile(tmp_path / "one" / "0.bin")
+    files = penstock.FileDataset(tmp_path / "one", raw=penstock.Raw(dtype, shape))
+    assert files[0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("float32", (3.0,)), r"whole numbers; found row_shape=\(3\.0,\)"),
+        (("float32", "3"), "whole numbers; found row_shape='3'"),
+        (("float32", 3.0), r"whole numbers; found row_shape=3\.0"),
+        (("float32", None), "whole numbers; found row_shape=None"),
+        (("float32", (3,), 1.5), r"whole numbers; .*offset=1\.5"),
+        ((np.dtype(">f4"), (3,)), "a raw file is little-endian"),
+        ((None, (3,)), "no dtype of a raw file.*found None"),
+        ((object(), (3,)), "no dtype of a raw file"),
+        ((np.str_, (3,)), "no such dtype"),
+        (("float33", (3,)), "no such dtype; found 'float33'"),
+    ],
+)
+def test_a_raw_file_of_what_cannot_be(tmp_path, arguments, said):
+    (tmp_path / "x.bin").write_bytes(bytes(24))
+    with pytest.raises(penstock.SchemaError, match=said):
+        penstock.ShardDataset(tmp_path / "x.bin", raw=penstock.Raw(*arguments))

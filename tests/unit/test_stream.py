@@ -649,3 +649,96 @@ def test_a_collate_that_is_asked_for_is_used():
     assert all(map(torch.equal, batch, expected))
     with pytest.raises(SchemaError, match=r"penstock.Collate\(\) pads"):
         next(iter(penstock.DataLoader(stream, 2)))
+
+
+# --- chunks of subclasses --------------------------------------------------------------------------------
+
+
+class Named(torch.Tensor):
+    pass
+
+
+def chunk_of(kind, tmp_path, first, count):
+    array = np.arange(first, first + count, dtype=np.float32)
+    if kind == "memmap":
+        np.save(tmp_path / f"{first}.npy", array)
+        return np.load(tmp_path / f"{first}.npy", mmap_mode="r")
+    return {
+        "array": lambda: array,
+        "own": lambda: torch.from_numpy(array).as_subclass(Named),
+        "matrix": lambda: np.asmatrix(array).T,
+    }[kind]()
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("options", [{}, {"shuffle_buffer": 3, "seed": 0}], ids=["in order", "shuffled"])
+@pytest.mark.parametrize(
+    "kinds", [("memmap",) * 3, ("own",) * 3, ("matrix",) * 3, ("array", "memmap", "array")]
+)
+def test_chunks_may_be_of_subclasses(tmp_path, kinds, options):
+    chunks = [
+        {"x": chunk_of(kind, tmp_path, first, 7), "y": (np.arange(first, first + 7),)}
+        for kind, first in zip(kinds, (0, 7, 14), strict=True)
+    ]
+    batches = list(penstock.DataLoader(StreamDataset(chunks, batched=True, **options), batch_size=5))
+    assert [type(batch["x"]) for batch in batches] == [torch.Tensor] * 5
+    rows = torch.cat([batch["x"] for batch in batches]).flatten()
+    assert sorted(rows.tolist()) == list(map(float, range(21)))
+    assert rows.tolist() == torch.cat([batch["y"][0] for batch in batches]).tolist()
+    samples = [sample["x"] for sample in StreamDataset(chunks, batched=True)]
+    assert not any(isinstance(sample, (np.memmap, np.matrix, Named)) for sample in samples)
+
+
+def test_masked_chunks_are_refused_for_their_mask_would_be_lost():
+    chunks = [np.ma.masked_array(np.zeros(4), mask=[0, 1, 0, 0])]
+    with pytest.raises(penstock.SchemaError, match="MaskedArray"):
+        next(iter(StreamDataset(chunks, batched=True)))
+
+
+# --- floats that happen to be whole ----------------------------------------------------------------------
+
+
+def scores(values, batch_size):
+    stream = StreamDataset([{"score": value} for value in values])
+    return [batch["score"] for batch in penstock.DataLoader(stream, batch_size=batch_size)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 6])
+def test_whole_numbers_among_floats_are_floats(batch_size):
+    values = [0.5, 1, -(2**40), 2**70, 1, 2.5]
+    batches = scores(values, batch_size)
+    assert [batch.dtype for batch in batches] == [torch.float64] * len(batches)
+    assert torch.cat(batches).tolist() == list(map(float, values))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize(
+    ("values", "row", "said"),
+    [
+        ([1, 2, 0.5], 2, r"as before, int, found float"),
+        ([0.5, 1, True], 2, r"as before, float, found bool"),
+        ([0.5, np.float32(1), 1], 1, r"as before, float, found float32"),
+    ],
+)
+def test_but_not_the_other_way_round_nor_bools(values, row, said, batch_size):
+    with pytest.raises(SchemaError, match=said) as caught:
+        scores(values, batch_size)
+    assert caught.value.row == row
+    assert caught.value.field == "score"
+
+
+def test_where_floats_are_wanted_an_int_is_not_what_is_wrong():
+    with pytest.raises(SchemaError, match="as before, float, found str") as caught:
+        scores([0.5, 1, "x"], 3)
+    assert caught.value.row == 2
+
+
+def test_an_int_beyond_every_float_is_no_float():
+    with pytest.raises((OverflowError, RuntimeError)):
+        scores([0.5, 10**400], 2)
+
+
+@pytest.mark.parametrize("length", [None, 0, 3])
+def test_a_stream_is_true_whatever_its_length(length):
+    assert StreamDataset(numbers, length=length)
+    assert all(StreamDataset(pairs, length=length).by_class(range(7)).values())

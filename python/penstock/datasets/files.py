@@ -28,6 +28,8 @@ from penstock.datasets.folder import (
     shared,
     taken,
 )
+from penstock.datasets.label_tensors import label_tensor
+from penstock.datasets.left_out import warn_of_left_out
 from penstock.datasets.shards import SUFFIXES, Raw, distinct
 from penstock.errors import ArgumentError, SchemaError, require_choice
 from penstock.samplers.base import at_least
@@ -48,7 +50,8 @@ class FileDataset(Dataset):
     `.npy`, `.npz`, `.pt`/`.pth`, `.safetensors`, raw binary. A sample is a tensor when files hold one array,
     a tuple or a dict when they hold several; with `labels` it is (that, label). Arrays must agree in dtype
     and shape over all files; or they are sequences, which differ in their first dimension and become batches
-    as in `RaggedDataset`.
+    as in `RaggedDataset`. Values of `.pt` files that are no tensors are in no sample, as in `ShardDataset`;
+    the warning comes when headers are read.
 
     Headers are read when it is made, by all threads, or not at all with an `index` file. Paths lie in one
     piece of memory, some 50 bytes a file, which worker processes share; nothing is kept per file in Python.
@@ -59,8 +62,9 @@ class FileDataset(Dataset):
         root: The folder.
         ids: Which files, in this order: paths below the root, without the suffix. Default: every data file in
             the folder and those below it, sorted; what begins with a dot is left out.
-        labels: A mapping from id to label, or a sequence or tensor with one for every id, or a function of
-            the file's path. Numbers. Default: none.
+        labels: A mapping from id to label, or a sequence, array, tensor or column of a table with one for
+            every id (by position), or a function of the file's path. Numbers, or tensors of them; Python's
+            floats become float64. Default: none.
         suffix: What file names end with. Default: it is found.
         fields: As in `ShardDataset`: a name, or a tuple of names. Default: all arrays.
         transform: Called with each sample; the slow path, one Python call a sample. Default: none.
@@ -83,7 +87,8 @@ class FileDataset(Dataset):
         skipped: Path and reason of each file that was left out.
 
     Raises:
-        ShardError: A file is missing (the first ten are named, all are counted) or unreadable.
+        MissingFileError: Files are not there; the first ten are named, all are counted.
+        ShardError: A file is unreadable.
         FormatError: A file is not what it should be.
         SchemaError: Files disagree in names, dtype or shape; a label is missing or no number; an id is there
             twice.
@@ -202,6 +207,7 @@ class FileDataset(Dataset):
         if failures and (on_error == "raise" or any(code in _NOT_THE_FILES for _, _, code, _ in failures)):
             raise_failures(indexer, failures)
         index = indexer.finish()
+        warn_of_left_out(indexer.left_out)
         if failures:
             self.skipped = [(os.fsdecode(path), problem) for _, path, _, problem in failures]
             warnings.warn(
@@ -308,9 +314,7 @@ def _label_tensor(labels: Labels | None, ids: Ids, failed: Rows, root: str) -> T
     else:
         values = labels
     try:
-        if isinstance(values, np.ndarray):  # in order, of this machine, and writable: torch wants that
-            values = np.array(values, dtype=values.dtype.newbyteorder("="), order="C")
-        tensor = torch.as_tensor(values)
+        tensor = label_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SchemaError(
             "labels must be numbers",

@@ -16,8 +16,9 @@ import numpy as np
 
 from penstock import _core
 from penstock.datasets.base import Rows
+from penstock.datasets.left_out import warn_of_left_out
 from penstock.datasets.shards import SUFFIXES, Raw
-from penstock.errors import ArgumentError, FormatError, SchemaError, ShardError
+from penstock.errors import ArgumentError, FormatError, MissingFileError, SchemaError, ShardError
 from penstock.progress import steps
 
 __all__ = [
@@ -132,6 +133,7 @@ class Folder:
         if failures:
             raise_failures(indexer, failures)
         index = indexer.finish()
+        warn_of_left_out(indexer.left_out)
         if known is not None and index.same_files_as(known) and not (index.is_settled > known.is_settled):
             return known
         try:
@@ -203,9 +205,9 @@ def raise_failures(indexer: _core.FileIndexer, failures: Sequence[Failure]) -> N
     indexer.raise_first()
 
 
-def missing_files(paths: Sequence[str], total: int) -> ShardError:
+def missing_files(paths: Sequence[str], total: int) -> MissingFileError:
     """The error that counts them and names the first ten."""
-    return ShardError(
+    return MissingFileError(
         f"{len(paths)} of {total} files are not there",
         path=paths[0],
         actual=f"nothing at {few(paths)}",

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 
 from penstock import _core
 from penstock.datasets.folder import few
 from penstock.datasets.image_shards import Images, key_of, keys_of, names_in
+from penstock.datasets.label_tensors import label_tensor
 from penstock.errors import SchemaError
 
 __all__ = ["ImageLabels", "as_tensor", "values_of"]
@@ -65,9 +65,7 @@ def as_tensor(values: Any) -> Tensor:
         SchemaError: They are none.
     """
     try:
-        if isinstance(values, list) and values and isinstance(values[0], Tensor):
-            return torch.stack(values)
-        return torch.as_tensor(values).contiguous()
+        return label_tensor(values).contiguous()
     except (TypeError, ValueError, RuntimeError) as error:
         raise SchemaError(
             "labels must be numbers",

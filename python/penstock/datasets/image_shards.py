@@ -18,7 +18,7 @@ from penstock.datasets.base import Rows
 from penstock.datasets.image_files import without
 from penstock.datasets.shards import PACK_MANIFEST, ShardDataset, pack_file, resolve_paths
 from penstock.datasets.tar_images import kept_archives, read_archives
-from penstock.errors import ArgumentError, FormatError, MissingFileError, SchemaError, ShardError
+from penstock.errors import ArgumentError, FormatError, MissingFileError, SchemaError, unreadable
 from penstock.table import Structure, Table
 
 __all__ = ["ImageShards", "Images", "image_shards", "key_of", "keys_of", "names_in", "without_images"]
@@ -215,7 +215,7 @@ def _array(path: str) -> npt.NDArray[Any]:
     try:
         array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
     except OSError as error:
-        raise ShardError(f"it cannot be read: {error.strerror}", path=path, errno=error.errno) from error
+        raise unreadable(path, error) from error
     except ValueError as error:
         raise FormatError("these are no names of a pack", path=path) from error
     return array

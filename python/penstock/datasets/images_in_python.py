@@ -14,7 +14,7 @@ from torch import Tensor
 from penstock import _core
 from penstock.datasets.image_options import ImageOptions
 from penstock.datasets.image_shards import Images
-from penstock.errors import FormatError, ShardError
+from penstock.errors import FormatError, ShardError, unreadable
 
 __all__ = ["ATTEMPTS", "InPython", "OwnLoader", "headers_by_pillow", "image_at", "opened_image"]
 
@@ -46,7 +46,7 @@ class OwnLoader:
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise _unreadable(path, error) from error
+                raise unreadable(path, error) from error
             raise FormatError(f"loader= raised {type(error).__name__}: {error}", path=path) from error
 
 
@@ -157,11 +157,7 @@ def _decoded_by_pillow(path: str, part: str, opened: Callable[[], Any], options:
     except (FormatError, ShardError):
         raise
     except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: str, error: OSError) -> ShardError:
-    return ShardError(f"it cannot be read: {error.strerror}", path=path, errno=error.errno)
+        raise unreadable(path, error) from error
 
 
 def _converted(image: Any, options: ImageOptions) -> Any:

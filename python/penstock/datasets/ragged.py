@@ -17,6 +17,7 @@ from torch import Tensor
 from penstock import _core
 from penstock.collate import Transform
 from penstock.datasets.base import TARGET_NAMES, Dataset, Rows, require_tensors
+from penstock.datasets.left_out import is_left_out, warn_of_left_out
 from penstock.datasets.shards import Paths, distinct, resolve_paths
 from penstock.errors import SchemaError
 from penstock.table import Structure, Table, column_in_memory, require_alike
@@ -38,15 +39,16 @@ class RaggedDataset(Dataset):
     what a batch is.
 
     A sample is a tensor, shape (length, *value_shape); with a mapping a dict of such, or a tuple in the order
-    of `fields`.
+    of `fields`. Values of `.pt` files that are no tensors are in no sample, as in `ShardDataset`.
 
     Args:
         values: A path, a folder, a glob pattern or a list of paths, as in `ShardDataset`; a tensor or array,
             or a list of them; a `torch.nested` tensor of layout `torch.jagged`; or a mapping from field to
             one of these. Files that hold arrays called `values` and `lengths`, or `offsets`, need no more.
-        lengths: Of each sample, shape (samples,), whole numbers: files, or a tensor, an array or a list. They
-            sum to the number of values. With a mapping as `values` they hold for all fields but `target`; or
-            they are a mapping themselves, and fields that it does not name have one row a sample.
+        lengths: Of each sample, shape (samples,), whole numbers: files, or a tensor, an array, a list or a
+            column of a table (by position). They sum to the number of values. With a mapping as `values` they
+            hold for all fields but `target`; or they are a mapping themselves, and fields that it does not
+            name have one row a sample.
         offsets: Instead: where each sample begins, and at the end the number of values, shape (samples + 1,).
             As many files as there are of values: each counts from the beginning of its file.
         fields: With a mapping: a name, or a tuple of names, as in `ShardDataset`. With files of several
@@ -55,7 +57,7 @@ class RaggedDataset(Dataset):
         transform: Called with each sample; the slow path, one Python call a sample. Default: none.
 
     Raises:
-        ShardError: A file is missing or unreadable.
+        ShardError: A file is unreadable; MissingFileError: it is not there.
         FormatError: A file is not what it should be.
         SchemaError: Lengths or offsets do not fit the values; files or fields disagree in dtype, shape or
             number of samples.
@@ -75,12 +77,15 @@ class RaggedDataset(Dataset):
             raise SchemaError("lengths= and offsets= say the same: give one of them")
         if isinstance(values, Mapping):
             structure = _structure(values, fields)
-            asked = _asked_of_mapping(structure.names, values, lengths, offsets, target)
+            asked = _asked_of_mapping(structure.names, values, lengths, offsets, target, fields is not None)
         else:
             if fields is not None and not isinstance(fields, str):
                 raise SchemaError("values= holds one field: its name is a str", actual=repr(fields))
             structure = Structure("tensor", (fields or _VALUES,))
-            asked = [_Asked(structure.names[0], values, lengths, offsets, is_named=fields is not None)]
+            is_named = fields is not None
+            asked = [
+                _Asked(structure.names[0], values, lengths, offsets, is_named=is_named, is_chosen=is_named)
+            ]
         self._parts = [_opened(field) for field in asked]
         self._structure = structure
         super().__init__(_table_of(self._parts, structure), target=target, transform=transform)
@@ -124,6 +129,8 @@ class _Asked:
     offsets: Any = None
     is_fixed: bool = False
     is_named: bool = True  # so that files must hold an array of that name
+    is_mapped: bool = False  # so that an array of that name, if files hold one, is what was meant
+    is_chosen: bool = True  # by fields=, so that other things in its files are not wanted
 
     @property
     def is_told_apart(self) -> bool:
@@ -145,7 +152,12 @@ def _require_known(argument: str, name: str, values: Mapping[str, Any]) -> None:
 
 
 def _asked_of_mapping(
-    names: Sequence[str], values: Mapping[str, Any], lengths: Any, offsets: Any, target: str | None
+    names: Sequence[str],
+    values: Mapping[str, Any],
+    lengths: Any,
+    offsets: Any,
+    target: str | None,
+    is_chosen: bool,
 ) -> list[_Asked]:
     argument, numbers = ("lengths", lengths) if offsets is None else ("offsets", offsets)
     if isinstance(numbers, Mapping):
@@ -157,7 +169,15 @@ def _asked_of_mapping(
         fixed = {name for name in names if (name in TARGET_NAMES if target is None else name == target)}
         given = {name: None if name in fixed else numbers for name in names}
     return [
-        _Asked(name, values[name], is_fixed=name in fixed, **{argument: given[name]}, is_named=False)
+        _Asked(
+            name,
+            values[name],
+            is_fixed=name in fixed,
+            **{argument: given[name]},
+            is_named=False,
+            is_mapped=True,
+            is_chosen=is_chosen,
+        )
         for name in names
     ]
 
@@ -169,7 +189,8 @@ def _opened(field: _Asked) -> _Memory | _core.Table:
         SchemaError: They are not what was asked for; with the name of the field.
     """
     with _named(field.name):
-        values = field.values
+        values = _without_index(field.values)
+        field = replace(field, values=values)
         if isinstance(values, (Tensor, np.ndarray)) or _are_tensors(values):
             return _in_memory(field)
         if isinstance(values, Sequence) and len(values) > 0 and _are_numbers(values):
@@ -259,13 +280,15 @@ def _in_files(field: _Asked) -> _core.Column | _core.RaggedSource:
         files.require_all_usable()
         if files.container != "mapping" or len(files.names) == 1:
             if _array_of(files, field) not in files.names and files.container != "sequence":
-                raise SchemaError("there is no such array", path=paths[0], actual=repr(files.names))
+                files.column(field.name, field.name)  # says that there is none, or what it is
             values = files.values(field.name)
+            _warn_of_left_out(files, field)
             return _core.RaggedSource.from_lengths(values, values.rows_per_shard)
         field = _with_arrays_beside(field, paths, files.names)
     files = _core.FileSet(encoded)
     files.require_all_usable()
     column = files.column(_array_of(files, field), field.name)
+    _warn_of_left_out(files, field)
     if field.is_fixed:
         return column
     if field.lengths is not None:
@@ -273,9 +296,15 @@ def _in_files(field: _Asked) -> _core.Column | _core.RaggedSource:
     return _core.RaggedSource.from_offsets(column, _offsets_of(column, field.offsets))
 
 
+def _warn_of_left_out(files: _core.FileSet, field: _Asked) -> None:
+    if not (field.is_chosen or (field.is_mapped and field.name in files.names)):
+        warn_of_left_out(files.left_out)
+
+
 def _array_of(files: _core.FileSet, field: _Asked) -> str:
     """What the files call it: any name, where they hold one array and nobody has asked for a name."""
     lone = len(files.names) == 1 and (files.container == "array" or not field.is_named)
+    lone = lone and not is_left_out(field.name, files.left_out)
     return files.names[0] if lone else field.name
 
 
@@ -336,8 +365,7 @@ def _offsets_of(column: _core.Column, source: Any) -> Rows:
 def _numbers(name: str, source: Any) -> tuple[Rows, Rows, list[str]]:
     """Lengths or offsets, shape (n,), int64; how many each file holds, and the files."""
     paths: list[str] = []
-    if isinstance(source, Iterator):
-        source = list(source)
+    source = list(source) if isinstance(source, Iterator) else _without_index(source)
     if isinstance(source, (Tensor, np.ndarray)) or (isinstance(source, Sequence) and _are_numbers(source)):
         numbers = _as_array(name, source)
         counts = np.array([len(numbers) if numbers.ndim else 0])
@@ -369,6 +397,14 @@ def _are_numbers(source: Sequence[Any]) -> bool:
     return not isinstance(source, (str, bytes)) and (
         len(source) == 0 or not isinstance(source[0], (str, bytes, os.PathLike))
     )
+
+
+def _without_index(source: Any) -> Any:
+    """What has `__array__`, such as a column of a table, by position: an array of numbers, or a list."""
+    if isinstance(source, (Tensor, np.ndarray)) or not hasattr(source, "__array__"):
+        return source
+    array = np.asarray(source)
+    return array.tolist() if array.dtype.kind in "OU" else array
 
 
 def _are_tensors(values: Any) -> bool:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import glob
 import json
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
+import numpy as np
 import torch
 
 from penstock import _core
 from penstock.collate import Transform
 from penstock.datasets.array_images import ArrayDataset, FieldTransforms
+from penstock.datasets.left_out import is_left_out, warn_of_left_out
 from penstock.errors import FormatError, SchemaError
 from penstock.table import Structure, Table
 
@@ -31,27 +34,50 @@ class Raw:
     """What a file without a header holds: little-endian rows of one shape, end to end.
 
     Attributes:
-        dtype: Of the elements: a torch dtype or its name, such as "uint16".
-        row_shape: Shape of one row.
+        dtype: Of the elements: a dtype of torch or numpy, or its name, such as "uint16".
+        row_shape: Shape of one row: whole numbers, or one.
         offset: Bytes to skip at the start of every file. Default: 0.
     """
 
-    dtype: str | torch.dtype
-    row_shape: Sequence[int] = ()
+    dtype: str | torch.dtype | np.dtype[Any] | type[Any]
+    row_shape: Sequence[int] | int = ()
     offset: int = 0
 
     def _as_core(self) -> tuple[str, list[int], int]:
-        if self.offset < 0:
-            raise SchemaError("a raw offset cannot be negative", actual=str(self.offset))
-        shape = (self.row_shape,) if isinstance(self.row_shape, int) else self.row_shape
-        return str(self.dtype).removeprefix("torch."), list(shape), self.offset
+        shape = self.row_shape if isinstance(self.row_shape, Iterable) else (self.row_shape,)
+        try:
+            sizes, offset = [operator.index(size) for size in shape], operator.index(self.offset)
+        except TypeError:
+            raise SchemaError(
+                "a raw row_shape and offset are whole numbers",
+                actual=f"row_shape={self.row_shape!r}, offset={self.offset!r}",
+            ) from None
+        if offset < 0:
+            raise SchemaError("a raw offset cannot be negative", actual=str(offset))
+        return self._dtype_name(), sizes, offset
+
+    def _dtype_name(self) -> str:
+        if isinstance(self.dtype, (str, torch.dtype)):
+            return str(self.dtype).removeprefix("torch.")
+        try:
+            dtype = np.dtype(self.dtype) if isinstance(self.dtype, (type, np.dtype)) else None
+        except TypeError:
+            dtype = None
+        if dtype is None or dtype.byteorder == ">":
+            raise SchemaError(
+                "this is no dtype of a raw file" if dtype is None else "a raw file is little-endian",
+                expected='a dtype of torch or numpy, or its name, such as "uint16"',
+                actual=repr(self.dtype),
+            )
+        return dtype.name
 
 
 class ShardDataset(ArrayDataset):
     """Samples that are rows of arrays in files: `.npy`, `.npz`, `.pt`/`.pth`, `.safetensors`, raw binary.
 
     Only headers are read when it is made. Rows are numbered through all files, in their order; files may
-    differ in length, and be of different formats.
+    differ in length, and be of different formats. Values of `.pt` files that are no tensors are in no sample:
+    unless `fields` chooses, a warning names them, but for None and empty containers.
 
     A sample is a tensor when files hold one array, a tuple when they are `.pt` files of a tuple or list,
     a dict when they hold named arrays or `source` is a mapping. `fields` chooses.
@@ -79,7 +105,7 @@ class ShardDataset(ArrayDataset):
     Raises:
         ArgumentError: A row is smaller than what a transform cuts out of it, or its shape does not say where
             its channels are.
-        ShardError: A file is missing or unreadable.
+        ShardError: A file is unreadable; MissingFileError: it is not there.
         FormatError: A file is not what it should be.
         SchemaError: No file matches, or files or fields disagree in names, dtype, shape or rows.
     """
@@ -145,7 +171,10 @@ def _open_files(
     if fields is None:
         files.require_all_usable()
     structure = _structure(files, fields)
-    return files.columns(structure.names), structure
+    columns = files.columns(structure.names)
+    if fields is None:
+        warn_of_left_out(files.left_out)
+    return columns, structure
 
 
 def _structure(files: _core.FileSet, fields: str | Sequence[str] | None) -> Structure:
@@ -174,12 +203,17 @@ def _open_mapping(
         raise SchemaError(
             "fields= names what source= does not", expected=f"one of {list(source)}", actual=repr(missing[0])
         )
-    return [_column_of(name, source[name], raw) for name in structure.names], structure
+    return [_column_of(name, source[name], raw, fields is not None) for name in structure.names], structure
 
 
-def _column_of(name: str, paths: Paths, raw: Raw | None) -> _core.Column:
+def _column_of(name: str, paths: Paths, raw: Raw | None, is_chosen: bool) -> _core.Column:
     files = _file_set(paths, raw)
-    return files.column(files.names[0] if len(files.names) == 1 else name, name)
+    left_out = files.left_out
+    is_lone = len(files.names) == 1 and not is_left_out(name, left_out)
+    column = files.column(files.names[0] if is_lone else name, name)
+    if not is_chosen and name not in files.names:  # else that array was asked for, and nothing beside it
+        warn_of_left_out(left_out)
+    return column
 
 
 def distinct(names: Iterable[str]) -> tuple[str, ...]:

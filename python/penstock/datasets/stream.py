@@ -204,6 +204,10 @@ class StreamDataset(torch.utils.data.IterableDataset[Any]):
         rank, world = rank_of()
         return max(0, -(-(self.recipe.length - rank) // world))
 
+    def __bool__(self) -> bool:
+        """True, as of any `IterableDataset`: Python would ask for the length."""
+        return True
+
     def __getstate__(self) -> dict[str, Any]:
         state = self.state_dict()
         return {**self.__dict__, "_walk": None, "_start": state if state["items"] else {}}

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from penstock import _core
 from penstock.datasets.base import Rows
 from penstock.datasets.image_files import EXTENSIONS
-from penstock.errors import ArgumentError, MissingFileError, SchemaError, ShardError
+from penstock.errors import ArgumentError, MissingFileError, SchemaError, ShardError, unreadable
 from penstock.progress import steps
 
 __all__ = ["Archives", "kept_archives", "read_archives"]
@@ -164,7 +164,7 @@ def _known(paths: Sequence[str], path: str) -> Archives | None:
     except ArgumentError:
         raise
     except OSError as error:
-        raise ShardError(f"it cannot be read: {error.strerror}", path=path, errno=error.errno) from error
+        raise unreadable(path, error) from error
     except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         warnings.warn(f"{path}: the index file is damaged: {error}. It is made anew", stacklevel=5)
         return None
@@ -183,7 +183,7 @@ def _identity(path: str) -> tuple[int, int, int, int]:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise ShardError(f"it cannot be read: {error.strerror}", path=path, errno=error.errno) from error
+        raise unreadable(path, error) from error
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 

@@ -52,7 +52,7 @@ class TokenDataset(Dataset):
             than one window.
 
     Raises:
-        ShardError: A file is missing or unreadable.
+        ShardError: A file is unreadable; MissingFileError: it is not there.
         FormatError: A file is not what it should be: it holds no tokens, ends inside one, or its header says
             what cannot be. Of a batch: a token is outside the vocabulary.
         SchemaError: No file matches, or none is as long as one window; a dtype is missing, is no whole

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from penstock.errors import ShardError
+from penstock.errors import ShardError, unreadable
 
 __all__ = [
     "Bytes",
@@ -45,7 +45,7 @@ def reading(path: PathLike) -> Iterator[None]:
 
 def cannot_be_read(path: PathLike, error: OSError) -> ShardError:
     """The same error, with the file's name."""
-    return ShardError(f"cannot be read: {error.strerror}", path=os.fspath(path), errno=error.errno)
+    return unreadable(os.fspath(path), error)
 
 
 @contextmanager

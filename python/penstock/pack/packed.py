@@ -92,7 +92,7 @@ class Packed:
 
         Raises:
             SchemaError: There are images alone, or `options` do not fit.
-            ShardError: A file is missing or unreadable.
+            ShardError: A file is unreadable; MissingFileError: it is not there.
         """
         if not self.source:
             raise SchemaError("there are images alone: encoded() gives them", path=os.fspath(self.folder))

@@ -65,6 +65,7 @@ class DatasetSource:
                 actual=type(dataset).__name__,
                 hint="A pack holds what the files hold: pack the dataset that it is derived from.",
             )
+        _require_fixed(dataset)
         self.dataset = dataset
         self.sizes = None
         self.ids = _ids_of(dataset)
@@ -173,6 +174,25 @@ def require_apart(source: Dataset | PathLike, target: Path) -> None:
             path=os.fspath(target),
             expected=f"a folder that is not in {outer}",
         )
+
+
+def _require_fixed(dataset: Dataset) -> None:
+    """See that all rows of a field have one shape: a pack has no place for their lengths."""
+    for field in dataset.table.fields:
+        if field.is_image and field.is_ragged:
+            raise SchemaError(
+                "images of different sizes cannot be packed as pixels",
+                field=field.name,
+                hint='Pack their files, as they are: pack(folder, ..., kind="images").',
+            )
+        if field.is_ragged:
+            raise SchemaError(
+                "rows of different lengths cannot be packed",
+                field=field.name,
+                expected="rows of one shape",
+                hint="Open them as they are, with RaggedDataset or FileDataset(index=); or save them end to "
+                "end, beside their lengths, for RaggedDataset(values, lengths=lengths).",
+            )
 
 
 def _kind_of_sample(batch: Any) -> str:

@@ -56,6 +56,9 @@ def pack(
     that counts; called once more, there is nothing to do. The source is only read, and must not change
     in between.
 
+    All rows of a field must have one shape: sequences of different lengths are refused before anything is
+    written. `RaggedDataset` reads them as they are, or end to end beside their lengths.
+
     On a terminal a bar shows how far it is, if `tqdm` is installed.
 
     Memory: some batches of 32 MiB, or of one sample where that is larger; and the names.
@@ -77,7 +80,8 @@ def pack(
     Raises:
         ArgumentError: The folder holds something else, or the pack of another source, or lies in the source;
             or an argument has a value that cannot be.
-        SchemaError: The source cannot be packed: a transform, a dtype that the format has not, no files.
+        SchemaError: The source cannot be packed: a transform, rows of different lengths, a dtype that the
+            format has not, no files.
         ShardError: A file cannot be read, or written (`errno` says why, such as a full disk), or does not
             give back what was written; or another process packs into the folder.
     """
