@@ -126,9 +126,12 @@ void copy_stretch(Column& column, const Stretch& rows, const StridedRow& layout,
 
 void gather_stretch(Column& column, const Stretch& rows, std::byte* out) {
   const bool is_mapped = column.views()[static_cast<std::size_t>(rows.first.shard)].first_row != nullptr;
-  const auto take = is_mapped ? &copy_stretch : &read_stretch;
-  if (rows.count == 1) return take(column, rows, column.strided_row_of(rows.first.shard), out);
-  take(column, rows, as_one_row(column, rows), out);
+  const auto take = [&](const StridedRow& layout) {
+    if (is_mapped) return copy_stretch(column, rows, layout, out);
+    read_stretch(column, rows, layout, out);
+  };
+  if (rows.count == 1) return take(column.strided_row_of(rows.first.shard));
+  take(as_one_row(column, rows));
 }
 
 // --- rows of shards that are not alike -------------------------------------------------------------
