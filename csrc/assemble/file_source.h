@@ -31,6 +31,8 @@ class FileSource final : public Source {
 
   explicit FileSource(const Part& part);
 
+  [[nodiscard]] std::span<const Part> parts() const noexcept { return parts_; }
+
   [[nodiscard]] std::span<const Field> fields() const noexcept override { return fields_; }
   [[nodiscard]] std::int64_t num_rows() const noexcept override { return first_rows_.back(); }
   [[nodiscard]] std::vector<std::int64_t> rows_per_shard() const override;
